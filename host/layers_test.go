@@ -1,0 +1,53 @@
+package host_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// layers says who may import whom inside this module. A package that is not
+// listed fails the test, so adding one is always a decision.
+var layers = map[string][]string{
+	"host/msrp":      {},
+	"host/transport": {},
+	"host/auth":      {"host/msrp"},
+	"host/hook":      {"host/msrp"},
+	"host/relay":     {"host/msrp", "host/transport", "host/auth", "host/hook"},
+	"host/config":    {"host", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay"},
+	"host/msrptest":  {"host/msrp", "host/transport"},
+	"host":           {"host/msrp", "host/transport", "host/auth", "host/hook", "host/relay"},
+	"cmd/parley":     {"host", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/config"},
+}
+
+// only says which external module only one package may import.
+var only = map[string]string{
+	"github.com/knadh/koanf": "host/config",
+}
+
+func TestLayers(t *testing.T) {
+	const mod = "github.com/parley-msrp/parley/"
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, mod+"...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		name := strings.TrimPrefix(f[0], mod)
+		allowed, ok := layers[name]
+		if !ok {
+			t.Errorf("package %s has no place in layers", name)
+		}
+		for _, imp := range f[1:] {
+			if dep, ok := strings.CutPrefix(imp, mod); ok && !slices.Contains(allowed, dep) {
+				t.Errorf("%s must not import %s", name, dep)
+			}
+			for ext, owner := range only {
+				if strings.HasPrefix(imp, ext) && name != owner {
+					t.Errorf("%s must not import %s: only %s does", name, imp, owner)
+				}
+			}
+		}
+	}
+}

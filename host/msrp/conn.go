@@ -1,0 +1,612 @@
+package msrp
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Errors of a Conn.
+var (
+	// ErrFull: the outbox, or the table of pending requests, has no room. Wait
+	// with Conn.WaitRoom, or refuse.
+	ErrFull = errors.New("msrp: outbox full")
+	// ErrTimeout: no response came in time (RFC 4975 §7.1.1).
+	ErrTimeout = errors.New("msrp: no response in time")
+	// ErrClosed: the connection was closed by this side.
+	ErrClosed = errors.New("msrp: connection closed")
+)
+
+// A Handler serves the requests that arrive on a Conn.
+type Handler interface {
+	// ServePiece is called from Serve's goroutine with each piece of each
+	// request, in order. p is valid during the call. While it blocks, nothing
+	// is read from this peer.
+	ServePiece(c *Conn, p *Piece)
+}
+
+// A ConnConfig says how a Conn behaves. Handler must be set.
+type ConnConfig struct {
+	Handler Handler
+	Limits  Limits
+	Log     *slog.Logger // nil = none
+	// Trace, if not nil, sees the head of each frame that was read (out is
+	// false) or queued (out is true), end-line not included. It must not keep head.
+	Trace func(out bool, head []byte)
+}
+
+// A Conn is one MSRP connection.
+//
+//  1. Requests leave in the order their Sends returned; responses and REPORTs
+//     overtake requests that are not begun, and interrupt a Stream.
+//  2. What waits to be written is bounded in bytes. Send never blocks: it
+//     returns ErrFull, and WaitRoom waits.
+//  3. Each request sent with a Transaction ends exactly once in a call of its
+//     Owner; the 30 s for the response run from the last octet written.
+//  4. An idle Conn holds no buffer and only the goroutine of Serve.
+//  5. The first error is final.
+//
+// A Conn can take frames before it is connected: they leave when Serve starts.
+type Conn struct {
+	// Set by NewConn, then read-only.
+	h     Handler
+	lim   Limits
+	log   *slog.Logger
+	trace func(bool, []byte)
+	start time.Time
+
+	// Owned by Serve.
+	touched []*Conn
+
+	lastRead atomic.Int64  // since start; when octets last came
+	deaf     atomic.Bool   // what the peer still sends is dropped
+	done     chan struct{} // closed once the connection is closed
+	writers  sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows; never held across I/O or a call of an Owner
+	nc       net.Conn   // nil before Serve
+	requests queue
+	answers  queue
+	inFlight int    // octets of requests in the write that runs
+	written  uint64 // octets of requests ever written
+	inFrame  bool   // the octets written last ended inside a frame
+	writing  bool   // drain runs
+	finish   error  // if set, the reason to close once all is written
+	open     *Stream
+	slots    slots
+	timer    *time.Timer // runs expire; nil while no request waits
+	room     chan struct{}
+	err      error // final once set
+}
+
+// NewConn returns a Conn that queues what is sent until Serve gets the network connection.
+func NewConn(cfg ConnConfig) *Conn {
+	log := cfg.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Conn{
+		h: cfg.Handler, lim: cfg.Limits, log: log, trace: cfg.Trace,
+		start: time.Now(), done: make(chan struct{}), slots: newSlots(),
+	}
+}
+
+// Serve reads frames from nc until the connection ends, and returns why; io.EOF
+// means that the peer closed it between two frames. It owns nc. When it returns,
+// every goroutine of the Conn has ended and every transaction is done.
+func (c *Conn) Serve(nc net.Conn) error {
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		nc.Close()
+		return c.end()
+	}
+	c.nc = nc
+	c.mu.Unlock()
+	c.Flush()
+	rd := NewReader(nc, c.lim)
+	rd.onWait = c.beforeRead
+	defer rd.Close()
+	err := c.serve(rd)
+	c.flushTouched()
+	c.Close(err)
+	return c.end()
+}
+
+func (c *Conn) serve(rd *Reader) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			// A fault of ours must cost one connection, not the process.
+			c.log.Error("panic while serving a frame", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("msrp: panic: %v", p)
+		}
+	}()
+	for {
+		p, err := rd.Next()
+		if err != nil {
+			return err
+		}
+		if c.trace != nil && p.First {
+			c.trace(false, p.Head.Raw)
+		}
+		switch {
+		case c.deaf.Load():
+		case !p.Head.IsResponse():
+			c.h.ServePiece(c, p)
+		case p.Last:
+			c.serveResponse(p.Head)
+		}
+		if c.answersFull() {
+			// The peer asks without reading answers; let it wait for itself.
+			c.flushTouched()
+			if err := c.waitAnswers(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Fail ends a Conn whose network connection could not be made.
+func (c *Conn) Fail(err error) {
+	c.Close(err)
+	_ = c.end()
+}
+
+// end waits for the writer and gives the transactions back.
+func (c *Conn) end() error {
+	c.writers.Wait()
+	c.mu.Lock()
+	err := c.err
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	var lost []Transaction
+	for c.slots.first >= 0 {
+		lost = append(lost, c.slots.release(c.slots.first))
+	}
+	for i := range c.slots.all {
+		if c.slots.all[i].state == slotOpen {
+			lost = append(lost, c.slots.release(int32(i)))
+		}
+	}
+	c.slots = newSlots()
+	c.requests.drop()
+	c.answers.drop()
+	c.mu.Unlock()
+	for i := range lost {
+		lost[i].Owner.Done(c, &lost[i], Result{Err: err})
+	}
+	return err
+}
+
+func (q *queue) drop() {
+	for _, k := range q.blocks {
+		blocks.Put(k.mem)
+	}
+	*q = queue{}
+}
+
+// Close ends the connection at once. The first reason is kept.
+func (c *Conn) Close(reason error) {
+	c.mu.Lock()
+	nc := c.fail(reason)
+	c.mu.Unlock()
+	if nc != nil {
+		_ = nc.Close() // the reason says it better
+	}
+}
+
+// fail records the final error and returns what is to be closed once mu, which
+// is held, is not: closing a TLS connection writes to it.
+func (c *Conn) fail(reason error) net.Conn {
+	if c.err != nil {
+		return nil
+	}
+	switch {
+	case c.finish != nil:
+		c.err = c.finish
+	case reason != nil:
+		c.err = reason
+	default:
+		c.err = ErrClosed
+	}
+	close(c.done)
+	c.wake()
+	return c.nc
+}
+
+// lingerTime is how long a peer may still send after the last octet to it, so
+// that a reset does not take that octet from it.
+const lingerTime = time.Second
+
+// Finish closes the connection once what is queued has been written. What the
+// peer sends from now on is dropped.
+func (c *Conn) Finish(reason error) {
+	if reason == nil {
+		reason = ErrClosed
+	}
+	c.deaf.Store(true)
+	c.mu.Lock()
+	if c.err != nil || c.finish != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.interrupt()
+	c.finish = reason
+	idle := c.idle()
+	c.flush()
+	c.mu.Unlock()
+	if idle {
+		c.closeWrite()
+	} else {
+		time.AfterFunc(c.lim.write(), func() { c.Close(reason) })
+	}
+}
+
+// closeWrite tells the peer that no more comes, and lets it finish.
+func (c *Conn) closeWrite() {
+	nc := c.NetConn()
+	if half, ok := nc.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil ||
+		nc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		c.Close(nil)
+	}
+}
+
+// idle reports whether nothing waits to be written. mu is held.
+func (c *Conn) idle() bool {
+	return !c.writing && c.requests.size == 0 && c.answers.size == 0
+}
+
+// Done is closed when the connection is.
+func (c *Conn) Done() <-chan struct{} { return c.done }
+
+// Err returns why the connection was closed, or nil.
+func (c *Conn) Err() error {
+	select {
+	case <-c.done:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.err
+	default:
+		return nil
+	}
+}
+
+// NetConn returns the network connection, or nil before Serve.
+func (c *Conn) NetConn() net.Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nc
+}
+
+// Idle returns how long no octet has come from the peer.
+func (c *Conn) Idle() time.Duration {
+	return time.Since(c.start) - time.Duration(c.lastRead.Load())
+}
+
+// Depth returns how many octets wait to be written.
+func (c *Conn) Depth() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.requests.size + c.answers.size + c.inFlight
+}
+
+// Pending returns how many requests wait for their response.
+func (c *Conn) Pending() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.slots.used
+}
+
+func (c *Conn) beforeRead() {
+	c.lastRead.Store(int64(time.Since(c.start)))
+	c.flushTouched()
+}
+
+// Touch makes Serve flush d, which may be c, before it next waits for the
+// peer: so all that one read brought in leaves d in few writes. It may be called
+// from ServePiece and from Owners that Serve calls, no one else.
+func (c *Conn) Touch(d *Conn) {
+	if n := len(c.touched); n > 0 && c.touched[n-1] == d {
+		return
+	}
+	if len(c.touched) >= 64 {
+		c.flushTouched()
+	}
+	c.touched = append(c.touched, d)
+}
+
+func (c *Conn) flushTouched() {
+	for i, d := range c.touched {
+		d.Flush()
+		c.touched[i] = nil
+	}
+	c.touched = c.touched[:0]
+}
+
+// Flush starts to write what is queued.
+func (c *Conn) Flush() {
+	c.mu.Lock()
+	c.flush()
+	c.mu.Unlock()
+}
+
+// flush is Flush with mu held. At most one drain runs.
+func (c *Conn) flush() {
+	if !c.writing && c.nc != nil && c.err == nil && (c.requests.size > 0 || c.answers.size > 0) {
+		c.writing = true
+		c.writers.Add(1)
+		go c.drain()
+	}
+}
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+// drain writes until nothing is queued.
+func (c *Conn) drain() {
+	defer c.writers.Done()
+	b := batches.Get().(*batch)
+	defer batches.Put(b)
+	for c.takeBatch(b) {
+		err := c.write(b)
+		sent := b.sent
+		b.release()
+		if err != nil {
+			c.Close(err)
+			sent = 0
+		}
+		c.mu.Lock()
+		c.inFlight = 0
+		c.written += uint64(sent)
+		c.startTimers()
+		c.wake()
+		c.mu.Unlock()
+	}
+}
+
+// takeBatch fills b with what is to be written next; when there is nothing, the
+// drain that asks is over.
+func (c *Conn) takeBatch(b *batch) bool {
+	c.mu.Lock()
+	if c.err != nil || c.requests.size == 0 && c.answers.size == 0 {
+		c.writing = false
+		finish := c.finish != nil && c.err == nil
+		c.mu.Unlock()
+		if finish {
+			c.closeWrite()
+		}
+		return false
+	}
+	defer c.mu.Unlock()
+	b.requests = c.requests.take(b.requests, batchBlocks)
+	b.answers = c.answers.take(b.answers, len(c.answers.blocks))
+	placed, inFrame := b.order(c.inFrame)
+	if !placed {
+		// No frame ends in what was taken: the answers wait for the next round.
+		c.answers.unget(b.answers)
+		b.answers = b.answers[:0]
+	}
+	c.inFrame, c.inFlight = inFrame, b.sent
+	return true
+}
+
+// unget puts blocks back at the head.
+func (q *queue) unget(ks []block) {
+	for _, k := range ks {
+		q.size += k.n
+	}
+	q.blocks = append(append([]block(nil), ks...), q.blocks...)
+}
+
+// write writes b. The peer has Limits.Write for each step of progress.
+func (c *Conn) write(b *batch) error {
+	iov := b.iov
+	for len(iov) > 0 {
+		// If no deadline can be set the connection is closing; the write says so better.
+		_ = c.nc.SetWriteDeadline(time.Now().Add(c.lim.write()))
+		n, err := writeSome(c.nc, &iov)
+		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
+			return fmt.Errorf("write: %w", err)
+		}
+	}
+	return nil
+}
+
+// A vectorWriter is a connection that hides a TCP connection, and so the
+// single system call that net.Buffers makes for one.
+type vectorWriter interface {
+	WriteBuffers(*net.Buffers) (int64, error)
+}
+
+// writeSome writes from the head of iov: all of it in one system call where
+// that can be done, else one buffer. It reports octets beside a time-out only
+// if what follows them can still be written; TLS is broken by one.
+func writeSome(nc net.Conn, iov *net.Buffers) (int64, error) {
+	switch nc := nc.(type) {
+	case vectorWriter:
+		return nc.WriteBuffers(iov)
+	case *net.TCPConn:
+		return iov.WriteTo(nc)
+	}
+	_, err := nc.Write((*iov)[0])
+	if err != nil {
+		return 0, err
+	}
+	n := len((*iov)[0])
+	*iov = (*iov)[1:]
+	return int64(n), nil
+}
+
+// startTimers gives the requests just written their time to be answered. mu is held.
+func (c *Conn) startTimers() {
+	if c.slots.next < 0 {
+		return
+	}
+	c.slots.written(c.written, time.Since(c.start)+c.lim.transaction())
+	c.arm()
+}
+
+// arm runs expire when the first response is overdue. A timer that runs
+// already goes off early at worst. mu is held.
+func (c *Conn) arm() {
+	if c.timer == nil && c.slots.first >= 0 && c.slots.all[c.slots.first].due > 0 {
+		d := c.slots.all[c.slots.first].due - time.Since(c.start)
+		c.timer = time.AfterFunc(d, c.expire)
+	}
+}
+
+// expire ends the transactions that are overdue.
+func (c *Conn) expire() {
+	var late []Transaction
+	c.mu.Lock()
+	c.timer = nil
+	if c.err == nil {
+		now := time.Since(c.start)
+		for c.slots.first >= 0 {
+			if k := &c.slots.all[c.slots.first]; k.due == 0 || k.due > now {
+				break
+			}
+			late = append(late, c.slots.release(c.slots.first))
+		}
+		if c.slots.used == 0 {
+			c.slots = newSlots() // give the memory of a burst back
+		}
+		c.arm()
+		c.wake()
+	}
+	c.mu.Unlock()
+	for i := range late {
+		late[i].Owner.Done(c, &late[i], Result{Code: 408, Err: ErrTimeout})
+	}
+}
+
+func (c *Conn) serveResponse(h *Head) {
+	if h.Err != nil {
+		return // RFC 4976 §6.4.3 (RELAY-104): what cannot be parsed is dropped; the time-out tells
+	}
+	c.mu.Lock()
+	i := c.slots.find(h.TID)
+	if i < 0 {
+		c.mu.Unlock()
+		return // CORE-94: nobody waits for it
+	}
+	if c.open != nil && c.open.slot == i {
+		c.open.slot = -1
+	}
+	tx := c.slots.release(i)
+	if c.room != nil {
+		c.wake()
+	}
+	c.mu.Unlock()
+	tx.Owner.Done(c, &tx, Result{Code: h.Code, Head: h})
+}
+
+// wake lets everyone who waits for room look again. mu is held.
+func (c *Conn) wake() {
+	if c.room != nil {
+		close(c.room)
+		c.room = nil
+	}
+}
+
+// await waits until ready reports true, for d at most. mu is held on entry and
+// on return.
+func (c *Conn) await(d time.Duration, ready func() bool) error {
+	var timeout <-chan time.Time
+	for c.err == nil && !ready() {
+		if timeout == nil {
+			t := time.NewTimer(d)
+			defer t.Stop()
+			timeout = t.C
+		}
+		if c.room == nil {
+			c.room = make(chan struct{})
+		}
+		room := c.room
+		c.flush()
+		c.mu.Unlock()
+		var late bool
+		select {
+		case <-room:
+		case <-timeout:
+			late = true
+		}
+		c.mu.Lock()
+		if late && c.err == nil && !ready() {
+			return ErrFull
+		}
+	}
+	return c.err
+}
+
+// WaitRoom waits until a request of n octets can be sent, for d at most; then
+// it returns ErrFull.
+func (c *Conn) WaitRoom(n int, d time.Duration) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.await(d, func() bool { return c.hasRoom(n) })
+}
+
+// hasRoom: a request larger than the outbox is taken when the outbox is empty,
+// otherwise it could never be sent. mu is held.
+func (c *Conn) hasRoom(n int) bool {
+	waiting := c.requests.size + c.inFlight
+	return (waiting == 0 || waiting+n <= c.lim.outbox()) && c.slots.used < c.lim.pending()
+}
+
+func (c *Conn) answersFull() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.answers.size > c.lim.answers()
+}
+
+func (c *Conn) waitAnswers() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.await(2*c.lim.write(), func() bool { return c.answers.size <= c.lim.answers()/2 })
+	if err == ErrFull {
+		return fmt.Errorf("peer does not read its answers: %w", err)
+	}
+	return err
+}
+
+// Drain waits until all that is queued has been written, for d at most.
+func (c *Conn) Drain(d time.Duration) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.await(d, c.idle)
+}
+
+// IsPeerFault reports whether a connection's end is the peer's doing in the
+// sense of the protocol, and returns the rule it broke.
+func IsPeerFault(err error) (rule string, ok bool) {
+	var se *SyntaxError
+	switch {
+	case errors.As(err, &se):
+		return se.Rule, true
+	case errors.Is(err, ErrHeadTooLarge):
+		return "head too large", true
+	case errors.Is(err, ErrBodyTooLarge):
+		return "body too large", true
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "cut frame", true
+	}
+	return "", false
+}
+
+// collides reports whether the end-line of tid could be found in body (CORE-34,
+// in its strongest form: dashes and tid do not occur at all, CORE-163).
+func collides(body []byte, tid *[tidLen]byte) bool {
+	var mark [7 + tidLen]byte
+	copy(mark[:], dashes)
+	copy(mark[7:], tid[:])
+	return bytes.Contains(body, mark[:])
+}

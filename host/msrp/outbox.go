@@ -1,0 +1,115 @@
+package msrp
+
+import (
+	"net"
+	"sync"
+)
+
+// blockSize is one TLS record, so that a TLS connection writes full records.
+const blockSize = 16 << 10
+
+// batchBlocks bounds what one write takes from the queue of requests: what a
+// response that comes during the write has to wait for.
+const batchBlocks = 8
+
+var blocks = sync.Pool{New: func() any { return new([blockSize]byte) }}
+
+// A block is queued octets. Frames follow each other in it and may go on in
+// the next block.
+type block struct {
+	mem  *[blockSize]byte
+	n    int // octets in mem
+	edge int // offset of the first end of a frame, -1 if there is none
+	last int // offset of the last one
+}
+
+// A queue is octets that wait to be written, copied into pooled blocks.
+type queue struct {
+	blocks []block
+	size   int
+	total  uint64 // octets ever appended
+}
+
+func (q *queue) append(b []byte) {
+	q.size += len(b)
+	q.total += uint64(len(b))
+	for len(b) > 0 {
+		if n := len(q.blocks); n == 0 || q.blocks[n-1].n == blockSize {
+			q.blocks = append(q.blocks, block{mem: blocks.Get().(*[blockSize]byte), edge: -1, last: -1})
+		}
+		k := &q.blocks[len(q.blocks)-1]
+		n := copy(k.mem[k.n:], b)
+		k.n += n
+		b = b[n:]
+	}
+}
+
+// endFrame marks the end of a frame: responses may be written here.
+func (q *queue) endFrame() {
+	k := &q.blocks[len(q.blocks)-1]
+	if k.last = k.n; k.edge < 0 {
+		k.edge = k.n
+	}
+}
+
+// take moves up to max blocks to dst.
+func (q *queue) take(dst []block, max int) []block {
+	n := min(len(q.blocks), max)
+	dst = append(dst, q.blocks[:n]...)
+	for _, k := range q.blocks[:n] {
+		q.size -= k.n
+	}
+	if rest := q.blocks[n:]; len(rest) > 0 {
+		q.blocks = append(q.blocks[:0:0], rest...)
+	} else {
+		q.blocks = nil // an idle queue holds nothing
+	}
+	return dst
+}
+
+// A batch is what one write takes: blocks, and their octets in the order in
+// which they leave.
+type batch struct {
+	requests, answers []block
+	iov               net.Buffers
+	sent              int // octets of requests
+}
+
+// order lays out the octets: answers go first, unless the octets written
+// before ended inside a frame (mid); then they go where that frame ends. It
+// reports whether the answers found a place, and whether the batch ends inside a frame.
+func (b *batch) order(mid bool) (placed, midAfter bool) {
+	b.iov, b.sent = b.iov[:0], 0
+	put := func() {
+		for _, k := range b.answers {
+			b.iov = append(b.iov, k.mem[:k.n])
+		}
+		placed = true
+	}
+	if !mid {
+		put()
+	}
+	for _, k := range b.requests {
+		b.sent += k.n
+		if !placed && k.edge >= 0 {
+			b.iov = append(b.iov, k.mem[:k.edge])
+			put()
+			if k.edge < k.n {
+				b.iov = append(b.iov, k.mem[k.edge:k.n])
+			}
+		} else {
+			b.iov = append(b.iov, k.mem[:k.n])
+		}
+		mid = k.last != k.n
+	}
+	return placed, mid
+}
+
+func (b *batch) release() {
+	for _, ks := range [...][]block{b.requests, b.answers} {
+		for _, k := range ks {
+			blocks.Put(k.mem)
+		}
+	}
+	b.requests, b.answers = b.requests[:0], b.answers[:0]
+}

@@ -1,0 +1,326 @@
+package msrp
+
+import (
+	"bytes"
+	"io"
+	"sync"
+)
+
+// A Piece is a frame, or the next part of a frame with a long body. All of it
+// is valid until the next call of Next.
+type Piece struct {
+	Head    *Head  // of the first piece; its slices are void in the later ones
+	Body    []byte // never more than Limits.Piece of it, unless it is a whole frame
+	HasBody bool   // the frame has a body, if only an empty one (CORE-31)
+	First   bool   // first piece of its frame
+	Last    bool   // the end-line was read
+	Flag    Flag   // set with Last
+}
+
+// A Reader splits a stream of octets into Pieces. It never holds more than
+// Limits.Head + Limits.Piece and some slack, however much the peer sends, and
+// nothing while it waits for a frame to begin.
+type Reader struct {
+	// Set by NewReader, then read-only.
+	src    io.Reader
+	lim    Limits
+	onWait func() // called before each read of src
+
+	buf     []byte // nil while idle
+	r, w    int    // buf[r:w] is unread
+	frame   int    // offset in buf where the current head begins
+	ends    []int  // line ends within the current head, from frame
+	headEnd int    // end of the current head, from frame
+	end     []byte // CRLF "-------" tid; made anew in mark for each frame
+	mark    [2 + 7 + 32]byte
+	body    bool // inside a body
+	begin   bool // at the first octet of a body
+	once    bool // the body may not be handed on in parts
+	moved   bool // the current head was moved in buf while it arrived
+	head    Head
+	piece   Piece
+	one     [1]byte
+	err     error // final once set
+}
+
+// bufSize is what a Reader and an outbox take from the pool. It holds a head
+// and a piece of default size, and many small frames at once.
+const bufSize = 64 << 10
+
+var buffers = sync.Pool{New: func() any { return new([bufSize]byte) }}
+
+// NewReader returns a Reader on src. If src has a method WaitRead() error, the
+// Reader calls it before the first read of a frame, so that it needs no buffer
+// while the peer is silent.
+func NewReader(src io.Reader, lim Limits) *Reader {
+	return &Reader{src: src, lim: lim, ends: make([]int, 0, 16)}
+}
+
+// Next returns the next piece. It returns io.EOF only between frames; the
+// first error is final, for a stream without framing cannot be taken up again.
+// A fault that leaves the framing intact is no error but Head.Err.
+func (r *Reader) Next() (*Piece, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	r.piece = Piece{Head: &r.head}
+	var err error
+	if !r.body {
+		err = r.readHead()
+	}
+	if err == nil && r.body {
+		err = r.readBody()
+	}
+	if err != nil {
+		r.err = err
+		r.release()
+		return nil, err
+	}
+	return &r.piece, nil
+}
+
+// Close gives the buffer back; the Reader must not be used any more.
+func (r *Reader) Close() {
+	r.err = io.ErrClosedPipe
+	r.release()
+}
+
+func (r *Reader) release() {
+	if r.buf != nil && len(r.buf) == bufSize {
+		buffers.Put((*[bufSize]byte)(r.buf))
+	}
+	r.buf, r.r, r.w, r.frame = nil, 0, 0, 0
+}
+
+// fill reads more octets behind buf[r.w], making room first.
+func (r *Reader) fill() error {
+	if r.onWait != nil {
+		r.onWait()
+	}
+	var n int
+	var err error
+	switch {
+	case r.buf == nil || r.frame == r.w && !r.body:
+		// Nothing is held: wait for the peer without a buffer.
+		r.release()
+		if w, ok := r.src.(interface{ WaitRead() error }); ok {
+			if err := w.WaitRead(); err != nil {
+				return err
+			}
+		} else if n, err = r.read(r.one[:]); err != nil {
+			return err
+		}
+		if need := r.need(); need <= bufSize {
+			r.buf = buffers.Get().(*[bufSize]byte)[:]
+		} else {
+			r.buf = make([]byte, need)
+		}
+		if r.w = copy(r.buf, r.one[:n]); n > 0 {
+			return nil
+		}
+	case r.w == len(r.buf):
+		copy(r.buf, r.buf[r.frame:r.w])
+		r.moved = true
+		r.r, r.w, r.frame = r.r-r.frame, r.w-r.frame, 0
+	}
+	n, err = r.read(r.buf[r.w:])
+	r.w += n
+	return err
+}
+
+func (r *Reader) read(b []byte) (int, error) {
+	for range 100 {
+		if n, err := r.src.Read(b); n > 0 {
+			return n, nil // an error that came with octets comes again
+		} else if err != nil {
+			return 0, err
+		}
+	}
+	return 0, io.ErrNoProgress
+}
+
+// need is the buffer size that the limits ask for.
+func (r *Reader) need() int {
+	return r.lim.head() + max(r.lim.piece(), r.lim.otherBody()) + len(r.mark) + 3
+}
+
+var (
+	crlf   = []byte("\r\n")
+	dashes = []byte("-------")
+)
+
+// readHead reads up to the blank line that a body follows, or to the end-line.
+func (r *Reader) readHead() error {
+	r.frame, r.ends, r.moved = r.r, r.ends[:0], false
+	scan := r.r
+	start := 0 // of the current line, from frame
+	for {
+		if len(r.ends) == 0 {
+			if n, bad := badStart(r.buf[r.frame:r.w]); bad {
+				return syntaxError("start line", r.buf[r.frame:r.frame+n])
+			}
+		}
+		i := bytes.IndexByte(r.buf[scan:r.w], '\n')
+		end := scan + i + 1 // of the line
+		if i < 0 {
+			end = r.w
+		}
+		if end-r.frame > r.lim.head() {
+			return ErrHeadTooLarge
+		}
+		if i < 0 {
+			done := r.w - r.frame
+			if err := r.fill(); err == io.EOF && done > 0 {
+				return io.ErrUnexpectedEOF
+			} else if err != nil {
+				return err
+			}
+			scan = r.frame + done
+			continue
+		}
+		from := r.frame + start
+		scan, start = end, end-r.frame
+		if end-from < 2 || r.buf[end-2] != '\r' {
+			return syntaxError("line ending", r.buf[from:end])
+		}
+		line := r.buf[from : end-2]
+		switch {
+		case len(r.ends) == 0 && len(line) == 0:
+			// Peers keep connections alive with a bare CRLF between frames.
+			r.r, r.frame, start = end, end, 0
+			continue
+		case len(r.ends) == 0:
+			r.head = Head{}
+			if err := r.head.parseStart(line); err != nil {
+				return err
+			}
+			r.end = append(append(append(r.mark[:0], crlf...), dashes...), r.head.TID...)
+		case len(line) == 0:
+			r.headEnd, r.r = from-r.frame, end
+			r.body, r.begin = true, true
+			r.restart()
+			r.once = !r.head.Is("SEND")
+			return nil
+		case bytes.HasPrefix(line, dashes):
+			flag, ok := bytes.CutPrefix(line, r.end[2:])
+			if !ok || len(flag) != 1 || !Flag(flag[0]).valid() {
+				return syntaxError("end-line", line)
+			}
+			r.headEnd, r.r = from-r.frame, end
+			r.finishHead(false)
+			r.piece.First, r.piece.Last, r.piece.Flag = true, true, Flag(flag[0])
+			return nil
+		}
+		if len(r.ends) <= r.lim.headers()+1 { // one more than allowed tells that there were too many
+			r.ends = append(r.ends, end-r.frame)
+		}
+	}
+}
+
+// restart parses the start line again if it was moved since.
+func (r *Reader) restart() {
+	if r.moved {
+		r.moved = false
+		r.head = Head{}
+		_ = r.head.parseStart(r.buf[r.frame : r.frame+r.ends[0]-2]) // it parsed before
+	}
+}
+
+// finishHead parses the head where it lies now; it does not move any more
+// before the piece is handed on.
+func (r *Reader) finishHead(hasBody bool) {
+	r.restart()
+	r.head.parse(r.buf[r.frame:r.frame+r.headEnd], r.ends, r.lim.headers())
+	r.head.finish(hasBody)
+}
+
+// badStart reports whether b cannot become a start line or a bare CRLF, and how
+// many octets tell. Judging each octet as it comes keeps a peer that speaks
+// another protocol from being listened to for long.
+func badStart(b []byte) (n int, bad bool) {
+	want := "MSRP "
+	if len(b) > 0 && b[0] == '\r' {
+		want = "\r\n"
+	}
+	for i := range min(len(b), len(want)) {
+		if b[i] != want[i] {
+			return i + 1, true
+		}
+	}
+	return 0, false
+}
+
+// readBody sets the next body piece, ending at the end-line.
+func (r *Reader) readBody() error {
+	first := r.begin
+	if !first {
+		r.frame = r.r
+	}
+	tail := len(r.end) + 3 // marker, flag, CRLF
+	limit := r.lim.piece()
+	if r.once {
+		limit = r.lim.otherBody()
+	}
+	from := r.r // octets before it need not be searched again
+	if first {
+		// The CRLF of the blank line may serve as the one before the end-line:
+		// nobody may send such a body (CORE-34), so it has only this meaning.
+		from -= 2
+	}
+	for {
+		i, flag, ok := r.findEnd(r.buf[from:r.w])
+		size := r.w - r.r - tail // octets that surely belong to the body
+		if ok {
+			size = max(0, from+i-r.r)
+		}
+		switch {
+		case size > limit && r.once:
+			return ErrBodyTooLarge
+		case size > limit, size == limit && !ok && !r.once:
+			r.deliver(first, limit)
+			return nil
+		case ok:
+			end := from + i + tail
+			r.deliver(first, size)
+			r.r, r.body = end, false
+			r.piece.Last, r.piece.Flag = true, flag
+			return nil
+		}
+		from = max(from, r.w-tail+1) - r.frame
+		if err := r.fill(); err == io.EOF {
+			return io.ErrUnexpectedEOF
+		} else if err != nil {
+			return err
+		}
+		from += r.frame
+	}
+}
+
+func (r *Reader) deliver(first bool, size int) {
+	r.piece.First, r.piece.HasBody = first, true
+	r.piece.Body = r.buf[r.r : r.r+size : r.r+size]
+	r.r += size
+	r.begin = false
+	if first {
+		r.finishHead(true)
+	}
+}
+
+// findEnd looks for the end-line in win. A body may hold the marker by chance
+// or another frame's end-line; only CRLF, dashes, this transaction id, a flag
+// and CRLF together end the frame (CORE-35).
+func (r *Reader) findEnd(win []byte) (int, Flag, bool) {
+	from := 0
+	for {
+		i := bytes.Index(win[from:], r.end)
+		if i < 0 {
+			return 0, 0, false
+		}
+		i += from
+		rest := win[i+len(r.end):]
+		if len(rest) >= 3 && Flag(rest[0]).valid() && rest[1] == '\r' && rest[2] == '\n' {
+			return i, Flag(rest[0]), true
+		}
+		from = i + 1
+	}
+}

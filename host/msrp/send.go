@@ -1,0 +1,403 @@
+package msrp
+
+import (
+	"bytes"
+	"strconv"
+)
+
+// A Request is a request to be sent, its transaction id apart. Nothing of it
+// is kept.
+type Request struct {
+	Method []byte
+	// Paths is the two lines To-Path and From-Path, each with its CRLF.
+	Paths []byte
+	// Before and After are further header lines, each with its CRLF, that stand
+	// on both sides of Byte-Range.
+	Before, After []byte
+	// Range is written as Byte-Range, unless its Start is 0.
+	Range ByteRange
+	// Body follows when HasBody is set.
+	Body    []byte
+	HasBody bool
+	Flag    Flag
+}
+
+// size is what rq takes in the outbox, nearly.
+func (rq *Request) size() int {
+	return len(rq.Paths) + len(rq.Before) + len(rq.After) + len(rq.Body) + 128
+}
+
+// AppendPaths appends the lines To-Path and From-Path to b. A path given in
+// two parts is joined by a space.
+func AppendPaths(b []byte, to, from1 []byte, from2 Path) []byte {
+	b = append(append(append(b, "To-Path: "...), to...), "\r\nFrom-Path: "...)
+	b = append(b, from1...)
+	if len(from1) > 0 && len(from2) > 0 {
+		b = append(b, ' ')
+	}
+	return append(append(b, from2...), "\r\n"...)
+}
+
+// Send queues rq under a new transaction id; Flush or Touch starts to write it.
+// With a tx, its Owner learns of the response; the end of tx.Range is set here,
+// from the body. A REPORT goes out beside the queue and is never refused for
+// want of room. On error nothing was queued, and the Owner is not called.
+func (c *Conn) Send(rq *Request, tx *Transaction) error {
+	report := string(rq.Method) == "REPORT"
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err
+	}
+	if report {
+		return c.sendReport(rq)
+	}
+	if c.finish != nil {
+		return ErrClosed
+	}
+	if !c.hasRoom(rq.size()) {
+		return ErrFull
+	}
+	c.interrupt()
+	i := int32(-1)
+	if tx != nil {
+		i = c.slots.open(tx, c.lim.pending())
+		c.slots.all[i].tx.Range.End = tx.Range.Start + int64(len(rq.Body)) - 1
+	}
+	tid := c.freshTID(i, rq.Body)
+	c.requests.appendHead(rq, &tid)
+	if c.trace != nil {
+		c.traceRequest(rq, &tid)
+	}
+	if rq.HasBody {
+		c.requests.append(rq.Body)
+		c.requests.append(crlf)
+	}
+	c.requests.appendEnd(&tid, rq.Flag)
+	if i >= 0 {
+		c.slots.sent(i, c.requests.total)
+	}
+	return nil
+}
+
+// freshTID makes a transaction id for slot i that does not occur in body.
+func (c *Conn) freshTID(i int32, body []byte) [tidLen]byte {
+	for {
+		tid := newTID(max(i, 0))
+		if !collides(body, &tid) {
+			if i >= 0 {
+				c.slots.all[i].tid = tid
+			}
+			return tid
+		}
+	}
+}
+
+// sendReport queues rq among the responses. mu is held.
+func (c *Conn) sendReport(rq *Request) error {
+	if c.answers.size > 2*c.lim.answers() {
+		// Whoever gets REPORTs is expected to read them (CORE-99: they are never
+		// answered, so nothing else slows their sender down).
+		return ErrFull
+	}
+	c.interrupt()
+	tid := c.freshTID(-1, rq.Body)
+	c.answers.appendHead(rq, &tid)
+	if c.trace != nil {
+		c.traceRequest(rq, &tid)
+	}
+	if rq.HasBody {
+		c.answers.append(rq.Body)
+		c.answers.append(crlf)
+	}
+	c.answers.appendEnd(&tid, rq.Flag)
+	return nil
+}
+
+func (q *queue) appendHead(rq *Request, tid *[tidLen]byte) {
+	q.append([]byte("MSRP "))
+	q.append(tid[:])
+	q.append([]byte(" "))
+	q.append(rq.Method)
+	q.append(crlf)
+	q.append(rq.Paths)
+	q.append(rq.Before)
+	if rq.Range.Start > 0 {
+		var line [80]byte
+		b := append(line[:0], "Byte-Range: "...)
+		q.append(append(rq.Range.Append(b), "\r\n"...))
+	}
+	q.append(rq.After)
+	if rq.HasBody {
+		q.append(crlf)
+	}
+}
+
+func (q *queue) appendEnd(tid *[tidLen]byte, flag Flag) {
+	var line [7 + tidLen + 3]byte
+	b := append(append(line[:0], dashes...), tid[:]...)
+	q.append(append(b, byte(flag), '\r', '\n'))
+	q.endFrame()
+}
+
+func (c *Conn) traceRequest(rq *Request, tid *[tidLen]byte) {
+	var q queue
+	q.appendHead(rq, tid)
+	c.traceQueue(&q)
+}
+
+// traceQueue hands the octets of q to the trace and drops them.
+func (c *Conn) traceQueue(q *queue) {
+	var b []byte
+	for _, k := range q.blocks {
+		b = append(b, k.mem[:k.n]...)
+	}
+	q.drop()
+	c.trace(true, b)
+}
+
+// StatusText returns the comment that usually goes with a registered code.
+func StatusText(code int) string {
+	switch code {
+	case 200:
+		return "OK"
+	case 400:
+		return "Bad Request"
+	case 401:
+		return "Unauthorized"
+	case 403:
+		return "Forbidden"
+	case 404:
+		return "Not Found"
+	case 408:
+		return "Downstream timeout"
+	case 413:
+		return "Message too large"
+	case 415:
+		return "Unsupported media type"
+	case 423:
+		return "Interval Out-of-Bounds"
+	case 481:
+		return "No such session"
+	case 501:
+		return "Unknown method"
+	case 506:
+		return "Session in use on another connection"
+	}
+	return ""
+}
+
+// Respond queues the response to the request h, which has its paths. Its
+// comment, if empty, is the usual one; headers are lines with their CRLF.
+// A response to SEND goes to the first From-Path URI only, to any other method
+// to all of them (RFC 4975 §7.2, CORE-85).
+func (c *Conn) Respond(h *Head, code int, comment string, headers []byte) error {
+	to := h.From
+	if h.Is("SEND") {
+		to = h.From.First()
+	}
+	return c.SendResponse(&Response{
+		TID: h.TID, Code: code, Comment: comment, To: to, From: h.To.First(), Headers: headers,
+	})
+}
+
+// A Response is a response to be sent. Nothing of it is kept.
+type Response struct {
+	TID     []byte
+	Code    int
+	Comment string // "" = StatusText(Code)
+	To      Path
+	From    Path
+	From2   Path   // follows From, if not empty
+	Headers []byte // further lines, each with its CRLF
+}
+
+// SendResponse queues r beside the requests. It never lacks room: Serve stops
+// reading from a peer that has too many responses to read.
+func (c *Conn) SendResponse(r *Response) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err
+	}
+	c.interrupt()
+	c.answers.appendResponse(r)
+	if c.trace != nil {
+		var q queue
+		q.appendResponse(r)
+		c.traceQueue(&q)
+	}
+	return nil
+}
+
+func (q *queue) appendResponse(r *Response) {
+	comment := r.Comment
+	if comment == "" {
+		comment = StatusText(r.Code)
+	}
+	var code [5]byte
+	q.append([]byte("MSRP "))
+	q.append(r.TID)
+	q.append(strconv.AppendInt(append(code[:0], ' '), int64(r.Code), 10))
+	if comment != "" {
+		q.append([]byte(" "))
+		q.append([]byte(comment))
+	}
+	q.append([]byte("\r\nTo-Path: "))
+	q.append(r.To)
+	q.append([]byte("\r\nFrom-Path: "))
+	q.append(r.From)
+	if len(r.From2) > 0 {
+		q.append([]byte(" "))
+		q.append(r.From2)
+	}
+	q.append(crlf)
+	q.append(r.Headers)
+	q.append(dashes)
+	q.append(r.TID)
+	q.append([]byte("$\r\n"))
+	q.endFrame()
+}
+
+// AppendReport appends the lines of a REPORT on what a chunk carried (RFC 4975
+// §7.1.3, §7.1.4): Message-ID to before, Status to after.
+func AppendReport(before, after []byte, messageID []byte, st Status) (b, a []byte) {
+	b = append(append(append(before, "Message-ID: "...), messageID...), "\r\n"...)
+	a = strconv.AppendInt(append(after, "Status: 000 "...), int64(st.Code), 10)
+	if st.Comment != "" {
+		a = append(append(a, ' '), st.Comment...)
+	}
+	return b, append(a, "\r\n"...)
+}
+
+// A Stream sends one message, or the rest of one, of a length that need not be
+// known: as one SEND with range-end "*" that is interrupted when something else
+// waits for the connection, and goes on in another (RFC 4975 §7.1.1, CORE-48,
+// CORE-53, CORE-55, CORE-56). It is for one goroutine.
+type Stream struct {
+	// Set by NewStream, then read-only.
+	c                    *Conn
+	paths, before, after []byte
+	total                int64
+	owner                Owner // nil = no response is awaited
+	id                   Ident
+
+	// Guarded by c.mu.
+	pos  int64 // of the next octet
+	open bool  // a chunk is begun
+	slot int32 // of the chunk; -1 if it has none or its response came
+	tid  [tidLen]byte
+	tail []byte // the last octets of the chunk, where a forbidden end-line may begin
+}
+
+// NewStream returns a Stream that takes what rq says but for its body and
+// flag; rq.Range.Start is where it begins. Each chunk is a transaction of tx's
+// Owner; with a nil tx no response is awaited. rq is copied.
+func (c *Conn) NewStream(rq *Request, tx *Transaction) *Stream {
+	s := &Stream{
+		c: c, paths: bytes.Clone(rq.Paths), before: bytes.Clone(rq.Before), after: bytes.Clone(rq.After),
+		total: rq.Range.Total, pos: max(1, rq.Range.Start), slot: -1,
+	}
+	if tx != nil {
+		s.owner, s.id = tx.Owner, tx.MessageID
+	}
+	return s
+}
+
+// Pos returns the position of the next octet in the whole message.
+func (s *Stream) Pos() int64 { return s.pos }
+
+// Write queues body. A flag other than 0 ends the stream after it. It returns
+// ErrFull, having queued nothing, when there is no room.
+func (s *Stream) Write(body []byte, flag Flag) error {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return c.err
+	}
+	ending := flag == Abort || flag == Continue && len(body) == 0
+	if c.finish != nil && !ending {
+		return ErrClosed
+	}
+	if !ending && !c.hasRoom(len(body)+len(s.paths)+len(s.before)+len(s.after)+128) {
+		return ErrFull
+	}
+	if s.open && s.collides(body) {
+		s.close(Continue) // CORE-34, RELAY-95: the rest goes under another transaction id
+	}
+	if !s.open && (len(body) > 0 || flag == Complete || flag == Abort) {
+		s.begin(body)
+	}
+	if s.open {
+		c.requests.append(body)
+		s.pos += int64(len(body))
+		s.keepTail(body)
+	}
+	if flag != 0 && s.open {
+		s.close(flag)
+	}
+	return nil
+}
+
+// collides reports whether body, behind what the chunk holds, would end it.
+func (s *Stream) collides(body []byte) bool {
+	if collides(body, &s.tid) {
+		return true
+	}
+	joint := append(s.tail, body[:min(len(body), 7+tidLen-1)]...)
+	return collides(joint, &s.tid)
+}
+
+// keepTail keeps the last octets in which an end-line may have begun.
+func (s *Stream) keepTail(body []byte) {
+	const keep = 7 + tidLen - 1
+	if len(body) >= keep {
+		s.tail = append(s.tail[:0], body[len(body)-keep:]...)
+		return
+	}
+	s.tail = append(s.tail, body...)
+	s.tail = s.tail[max(0, len(s.tail)-keep):]
+}
+
+// begin queues the head of a chunk. c.mu is held.
+func (s *Stream) begin(body []byte) {
+	c := s.c
+	c.interrupt()
+	if s.slot = -1; s.owner != nil {
+		tx := Transaction{Owner: s.owner, MessageID: s.id, Range: ByteRange{s.pos, Unknown, s.total}}
+		s.slot = c.slots.open(&tx, c.lim.pending()+1) // one more, for an abort
+	}
+	s.tid = c.freshTID(s.slot, body)
+	rq := Request{
+		Method: []byte("SEND"), Paths: s.paths, Before: s.before, After: s.after,
+		Range: ByteRange{s.pos, Unknown, s.total}, HasBody: true,
+	}
+	c.requests.appendHead(&rq, &s.tid)
+	if c.trace != nil {
+		c.traceRequest(&rq, &s.tid)
+	}
+	s.open, s.tail, c.open = true, s.tail[:0], s
+}
+
+// close ends the chunk. c.mu is held.
+func (s *Stream) close(flag Flag) {
+	c := s.c
+	c.requests.append(crlf)
+	c.requests.appendEnd(&s.tid, flag)
+	if s.slot >= 0 {
+		c.slots.all[s.slot].tx.Range.End = s.pos - 1
+		c.slots.sent(s.slot, c.requests.total)
+		s.slot = -1
+	}
+	s.open, c.open = false, nil
+}
+
+// interrupt ends the chunk that is being queued, because something else goes
+// out: a response or REPORT must (RFC 4975 §7.1.1, CORE-56), another session's
+// request may (CORE-57). mu is held.
+func (c *Conn) interrupt() {
+	if c.open != nil {
+		c.open.close(Continue)
+	}
+}
