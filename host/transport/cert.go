@@ -1,0 +1,236 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// A CertPair names two PEM files: a certificate with its chain, leaf first, and
+// its private key. Neither has a default.
+type CertPair struct {
+	Certificate, Key string
+}
+
+// Certificates are a server's certificates, read from files and read again when
+// the files change. A changed file that cannot be used changes nothing.
+type Certificates struct {
+	// Set by LoadCertificates, then read-only.
+	log   *slog.Logger
+	pairs []CertPair
+
+	// Safe from any goroutine.
+	now atomic.Pointer[certTable]
+
+	reloading sync.Mutex // one Reload at a time; no other lock is taken with it
+}
+
+// A certTable is never changed once it is in use.
+type certTable struct {
+	certs  []*tls.Certificate // as Certificates.pairs; nil = never loaded
+	byName map[string][]*tls.Certificate
+}
+
+// LoadCertificates reads all pairs; the error joins all faults. The first pair
+// is for clients that ask for no name, or for one that no certificate has.
+// log may be nil.
+func LoadCertificates(log *slog.Logger, pairs ...CertPair) (*Certificates, error) {
+	if len(pairs) == 0 {
+		return nil, errors.New("no certificate given")
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	c := &Certificates{log: log, pairs: slices.Clone(pairs)}
+	c.now.Store(&certTable{certs: make([]*tls.Certificate, len(pairs))})
+	if err := c.Reload(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// GetCertificate is for tls.Config. It prefers a certificate for the very name
+// to one with a wildcard, and among several one that the client can verify.
+func (c *Certificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	t := c.now.Load()
+	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	found := t.byName[name]
+	if _, parent, ok := strings.Cut(name, "."); ok && found == nil {
+		found = t.byName["*."+parent]
+	}
+	if found == nil {
+		found = t.certs[:1]
+	}
+	for _, cert := range found {
+		if hello.SupportsCertificate(cert) == nil {
+			return cert, nil
+		}
+	}
+	return found[0], nil
+}
+
+// Reload reads all files again. A pair that cannot be used keeps its old
+// certificate, and is part of the error.
+func (c *Certificates) Reload() error { return errors.Join(c.reload()...) }
+
+func (c *Certificates) reload() (faults []error) {
+	c.reloading.Lock()
+	defer c.reloading.Unlock()
+	old := c.now.Load()
+	t := &certTable{certs: slices.Clone(old.certs), byName: make(map[string][]*tls.Certificate)}
+	for i, p := range c.pairs {
+		if cert, err := p.load(); err != nil {
+			faults = append(faults, err)
+		} else if !sameChain(old.certs[i], cert) {
+			t.certs[i] = cert
+		}
+	}
+	for _, cert := range t.certs {
+		if cert == nil {
+			return faults // the first load failed: nothing to serve
+		}
+		for _, name := range cert.Leaf.DNSNames {
+			name = strings.ToLower(name)
+			t.byName[name] = append(t.byName[name], cert)
+		}
+	}
+	c.now.Store(t)
+	for i, cert := range t.certs {
+		if cert == old.certs[i] {
+			continue
+		}
+		c.log.Info("certificate loaded", "file", c.pairs[i].Certificate,
+			"names", cert.Leaf.DNSNames, "not_after", cert.Leaf.NotAfter)
+		if time.Now().After(cert.Leaf.NotAfter) {
+			c.log.Warn("certificate has expired", "file", c.pairs[i].Certificate, "not_after", cert.Leaf.NotAfter)
+		}
+	}
+	return faults
+}
+
+// load reads p. Its error names both files, and holds nothing that is in them:
+// crypto/tls says what kind of PEM block it saw, never its content.
+func (p CertPair) load() (*tls.Certificate, error) {
+	cert, err := tls.LoadX509KeyPair(p.Certificate, p.Key)
+	if err != nil {
+		return nil, fmt.Errorf("load certificate %s with key %s: %w", p.Certificate, p.Key, err)
+	}
+	return &cert, nil
+}
+
+func sameChain(a, b *tls.Certificate) bool {
+	return a != nil && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
+}
+
+// How long Watch lets changes settle, since certificate and key are two files;
+// how long at most, in a directory that never rests; and when it looks again at
+// what it could not use, for a directory that is gone sends no event when it
+// comes back.
+const (
+	settle    = 200 * time.Millisecond
+	settleMax = 2 * time.Second
+	lookAgain = time.Minute
+)
+
+// Watch reloads when the files change, until ctx is done; then it returns nil.
+// What it cannot use it logs, once per fault.
+func (c *Certificates) Watch(ctx context.Context) error {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch certificates: %w", err)
+	}
+	defer w.Close()
+	if err := c.addDirs(w); err != nil {
+		return fmt.Errorf("watch certificates: %w", err)
+	}
+
+	timer := time.NewTimer(settle) // for what changed before the watch began
+	defer timer.Stop()
+	var since time.Time // of the first change not yet looked at
+	var said string     // the faults last logged
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-w.Errors:
+			c.log.Warn("watch certificates", "err", err) // events may be lost
+			timer.Reset(settle)
+		case <-w.Events:
+			if since.IsZero() {
+				since = time.Now()
+			}
+			timer.Reset(min(settle, settleMax-time.Since(since)))
+		case <-timer.C:
+			since = time.Time{}
+			// Before the files are read, so that no change falls between; and
+			// again each time, for links may lead elsewhere now.
+			faults := []error{c.addDirs(w)}
+			faults = slices.DeleteFunc(append(faults, c.reload()...), func(err error) bool { return err == nil })
+			if len(faults) > 0 {
+				timer.Reset(lookAgain)
+			}
+			if now := fmt.Sprint(faults); now != said {
+				said = now
+				for _, err := range faults {
+					c.log.Warn("certificate not renewed, the old one stays in use", "err", err)
+				}
+			}
+		}
+	}
+}
+
+// addDirs watches what a change of any file shows in. It is directories, not
+// files: a file that is replaced is another file, and Kubernetes replaces not
+// even that, but a link on the way to it.
+func (c *Certificates) addDirs(w *fsnotify.Watcher) error {
+	var faults []error
+	for _, p := range c.pairs {
+		for _, file := range []string{p.Certificate, p.Key} {
+			for _, dir := range dirsOf(file) {
+				if err := w.Add(dir); err != nil {
+					faults = append(faults, fmt.Errorf("watch %s: %w", dir, err))
+				}
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// dirsOf returns the directory of file, that of each link on the path to it,
+// and that of the file it really is.
+func dirsOf(file string) []string {
+	dirs := []string{filepath.Dir(file)}
+	for dir := dirs[0]; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if fi, err := os.Lstat(dir); err == nil && fi.Mode()&os.ModeSymlink != 0 {
+			dirs = append(dirs, filepath.Dir(dir))
+		}
+	}
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		dirs = append(dirs, filepath.Dir(target))
+	}
+	return dirs
+}
+
+// ServerTLS returns the TLS configuration of a listener that uses certs.
+func ServerTLS(certs *Certificates) *tls.Config {
+	return &tls.Config{
+		GetCertificate: certs.GetCertificate,
+		MinVersion:     tls.VersionTLS12, // RFC 8996 (RELAY-35)
+		// RFC 4976 §6.1, §9.2 (RELAY-32, RELAY-33): ask for a certificate, for
+		// it makes the peer a relay, but verify it only then: one that is not
+		// trusted makes the peer an endpoint, and must not end the handshake.
+		ClientAuth: tls.RequestClientCert,
+	}
+}

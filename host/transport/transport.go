@@ -1,0 +1,48 @@
+// Package transport turns addresses into connections: it listens and accepts,
+// resolves and dials, speaks TLS with certificates that renew themselves, and
+// guards a server against being sent to places it must not reach.
+//
+//	certs, err := transport.LoadCertificates(log, transport.CertPair{Certificate: "relay.crt", Key: "relay.key"})
+//	go certs.Watch(ctx)
+//	ln, err := transport.Listen(ctx, transport.ListenConfig{Bind: ":2855", TLS: transport.ServerTLS(certs)})
+//	err = transport.Serve(ctx, ln, log, func(nc net.Conn) {
+//		if transport.Handshake(ctx, nc, 0) == nil {
+//			serve(nc)
+//		}
+//	})
+//
+//	d := &transport.Dialer{Guard: transport.Guard{Allow: peers}}
+//	nc, err := d.Dial(ctx, transport.Target{Host: "relay.example.com", Port: 2855, Secure: true})
+//
+// It knows nothing of MSRP: neither URIs nor frames, nor which client
+// certificate makes a peer a relay. It does no SRV look-ups.
+//
+// A plain TCP connection that comes from Listen or Dialer.Dial has two methods
+// beside those of net.Conn, to be found with a type assertion:
+//
+//	WaitRead() error                           // block until Read has something to say
+//	WriteBuffers(*net.Buffers) (int64, error)  // one writev
+package transport
+
+import (
+	"net"
+	"time"
+)
+
+// keepAlive finds a dead peer in about two minutes. MSRP has no keep-alive of
+// its own, and RFC 4976 sessions may rightly be silent for their whole life.
+var keepAlive = net.KeepAliveConfig{
+	Enable:   true,
+	Idle:     60 * time.Second,
+	Interval: 15 * time.Second,
+	Count:    4,
+}
+
+// orDefault resolves a setting for which zero is the default.
+func orDefault[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
