@@ -552,6 +552,14 @@ func (c *Conn) await(d time.Duration, ready func() bool) error {
 func (c *Conn) WaitRoom(n int, d time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.roomWithin(n, d)
+}
+
+// roomWithin is WaitRoom with mu held.
+func (c *Conn) roomWithin(n int, d time.Duration) error {
+	if d <= 0 && c.err == nil && !c.hasRoom(n) {
+		return ErrFull
+	}
 	return c.await(d, func() bool { return c.hasRoom(n) })
 }
 

@@ -3,6 +3,7 @@ package msrp
 import (
 	"bytes"
 	"strconv"
+	"time"
 )
 
 // A Request is a request to be sent, its transaction id apart. Nothing of it
@@ -20,6 +21,8 @@ type Request struct {
 	Body    []byte
 	HasBody bool
 	Flag    Flag
+	// Wait is how long to wait for room in the outbox. 0 = not at all.
+	Wait time.Duration
 }
 
 // size is what rq takes in the outbox, nearly.
@@ -55,8 +58,10 @@ func (c *Conn) Send(rq *Request, tx *Transaction) error {
 	if c.finish != nil {
 		return ErrClosed
 	}
-	if !c.hasRoom(rq.size()) {
-		return ErrFull
+	if n := rq.size(); !c.hasRoom(n) {
+		if err := c.roomWithin(n, rq.Wait); err != nil {
+			return err
+		}
 	}
 	c.interrupt()
 	i := int32(-1)
@@ -282,12 +287,16 @@ type Stream struct {
 	owner                Owner // nil = no response is awaited
 	id                   Ident
 
+	// Wait is how long Write waits for room in the outbox. 0 = not at all.
+	Wait time.Duration
+
 	// Guarded by c.mu.
-	pos  int64 // of the next octet
-	open bool  // a chunk is begun
-	slot int32 // of the chunk; -1 if it has none or its response came
-	tid  [tidLen]byte
-	tail []byte // the last octets of the chunk, where a forbidden end-line may begin
+	pos   int64 // of the next octet
+	open  bool  // a chunk is begun
+	slot  int32 // of the chunk; -1 if it has none or its response came
+	begun int   // transactions begun
+	tid   [tidLen]byte
+	tail  []byte // the last octets of the chunk, where a forbidden end-line may begin
 }
 
 // NewStream returns a Stream that takes what rq says but for its body and
@@ -320,8 +329,10 @@ func (s *Stream) Write(body []byte, flag Flag) error {
 	if c.finish != nil && !ending {
 		return ErrClosed
 	}
-	if !ending && !c.hasRoom(len(body)+len(s.paths)+len(s.before)+len(s.after)+128) {
-		return ErrFull
+	if n := len(body) + len(s.paths) + len(s.before) + len(s.after) + 128; !ending && !c.hasRoom(n) {
+		if err := c.roomWithin(n, s.Wait); err != nil {
+			return err
+		}
 	}
 	if s.open && s.collides(body) {
 		s.close(Continue) // CORE-34, RELAY-95: the rest goes under another transaction id
@@ -367,6 +378,9 @@ func (s *Stream) begin(body []byte) {
 	if s.slot = -1; s.owner != nil {
 		tx := Transaction{Owner: s.owner, MessageID: s.id, Range: ByteRange{s.pos, Unknown, s.total}}
 		s.slot = c.slots.open(&tx, c.lim.pending()+1) // one more, for an abort
+		if s.slot >= 0 {
+			s.begun++
+		}
 	}
 	s.tid = c.freshTID(s.slot, body)
 	rq := Request{

@@ -1,0 +1,187 @@
+package host
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/parley-msrp/parley/host/msrp"
+	"github.com/parley-msrp/parley/host/relay"
+)
+
+// A Config describes everything that one Parley process runs. In each field the
+// zero value is the default. The tags are the keys of the configuration file
+// (see package config).
+type Config struct {
+	Listeners  map[string]Listener  `koanf:"listeners"`
+	Interfaces map[string]Interface `koanf:"interfaces"`
+	Providers  map[string]Provider  `koanf:"providers"`
+	Relay      Relay                `koanf:"relay"`
+	Log        Log                  `koanf:"log"`
+}
+
+// A Listener is an address at which clients, peers and relays connect.
+type Listener struct {
+	// URI is what Use-Path says: scheme, host, port and transport. Required.
+	URI msrp.URI `koanf:"uri"`
+	// Bind is the address to listen on, as host:port. Default: the URI's port
+	// on loopback.
+	Bind string `koanf:"bind"`
+	// TLS is required with an msrps URI and not allowed with msrp.
+	TLS TLS `koanf:"tls"`
+	// Aliases are further host names by which an AUTH may address this listener.
+	Aliases []string `koanf:"aliases"`
+	// Advertise names the listener whose URI clients of this one get.
+	Advertise string `koanf:"advertise"`
+	// PlainAuth allows AUTH without TLS, against RFC 4976 §6.3.
+	PlainAuth bool  `koanf:"plain_auth"`
+	Hooks     Hooks `koanf:"hooks"`
+}
+
+// TLS names the certificates of a listener. The files are watched.
+type TLS struct {
+	Certificate string `koanf:"certificate"` // PEM file, with its chain
+	Key         string `koanf:"key"`         // PEM file
+	// More are further pairs, chosen by the name that the client asks for.
+	More []Pair `koanf:"more"`
+}
+
+// A Pair is a certificate and its key, both PEM files.
+type Pair struct {
+	Certificate string `koanf:"certificate"`
+	Key         string `koanf:"key"`
+}
+
+// Hooks are the chains of providers that decide, in order.
+type Hooks struct {
+	Authenticate    []Binding `koanf:"authenticate"`
+	SelectInterface []Binding `koanf:"select_interface"`
+}
+
+// A Binding puts a provider into a chain. In the file it may be the provider's
+// name alone.
+type Binding struct {
+	Provider string         `koanf:"provider"`
+	Timeout  time.Duration  `koanf:"timeout"`  // default 1 s
+	OnError  string         `koanf:"on_error"` // "deny" (default) or "next"
+	Params   map[string]any `koanf:"params"`   // handed to the provider
+}
+
+// A Provider answers hooks. Which further fields count depends on Type.
+type Provider struct {
+	// Type is "static" (Users), "htdigest" (File) or "table" (Rules).
+	Type  string          `koanf:"type"`
+	Users map[string]User `koanf:"users"`
+	File  string          `koanf:"file"` // lines of user:realm:MD5 HA1; watched
+	Rules []Rule          `koanf:"rules"`
+}
+
+// A User of a static provider has either a password or a hash of it.
+type User struct {
+	Password string `koanf:"password"`
+	HA1      string `koanf:"ha1"` // hex MD5 of user:realm:password
+}
+
+// A Rule of a table says by which interface sessions leave. The first that
+// matches decides; an empty field matches anything.
+type Rule struct {
+	To        string `koanf:"to"`        // next hop: example.com, *.example.com, an address or a CIDR
+	Scheme    string `koanf:"scheme"`    // msrp or msrps
+	From      string `koanf:"from"`      // CIDR of the client's address
+	Listener  string `koanf:"listener"`  // where the client authenticated
+	Interface string `koanf:"interface"` // leaves by this one
+	Deny      bool   `koanf:"deny"`      // or is refused
+	Reason    string `koanf:"reason"`
+}
+
+// An Interface is where sessions leave by.
+type Interface struct {
+	Address  netip.Addr     `koanf:"address"`  // local address; default: the system's choice
+	Listener string         `koanf:"listener"` // whose URI stands for the session on this side
+	Allow    []netip.Prefix `koanf:"allow"`    // private ranges that may be dialled from here
+}
+
+// Relay configures RFC 4976.
+type Relay struct {
+	Realm   string  `koanf:"realm"` // of Digest; default: the host of the only listener URI
+	Expires Expires `koanf:"expires"`
+	Digest  Digest  `koanf:"digest"`
+	Dial    Dial    `koanf:"dial"`
+	Limits  Limits  `koanf:"limits"`
+}
+
+// Expires bounds the lifetime of session URIs.
+type Expires struct {
+	Default time.Duration `koanf:"default"` // 30m
+	Min     time.Duration `koanf:"min"`     // 1m
+	Max     time.Duration `koanf:"max"`     // 1h
+}
+
+// Digest configures challenges.
+type Digest struct {
+	Algorithms []string      `koanf:"algorithms"` // MD5, SHA-256; default MD5 only
+	Lifetime   time.Duration `koanf:"lifetime"`   // of a nonce; default 2m
+}
+
+// Dial says where the relay may connect to on behalf of its clients.
+type Dial struct {
+	// Allow opens ranges that are closed by default: loopback, link-local,
+	// private and the like.
+	Allow []netip.Prefix `koanf:"allow"`
+	// Deny closes further ranges.
+	Deny []netip.Prefix `koanf:"deny"`
+	// CA is a PEM file of authorities to trust beside the system's.
+	CA string `koanf:"ca"`
+}
+
+// Limits bounds what peers can make the relay do; 0 stands for the default,
+// which the commented configuration file names. See relay.Limits and
+// msrp.Limits for what each means.
+type Limits struct {
+	Connections  int           `koanf:"connections"`
+	Dialled      int           `koanf:"dialled"`
+	Sessions     int           `koanf:"sessions"`
+	Peers        int           `koanf:"peers"`
+	Failures     int           `koanf:"failures"`
+	AuthFailures int           `koanf:"auth_failures"`
+	Handshake    time.Duration `koanf:"handshake"`
+	DialTimeout  time.Duration `koanf:"dial_timeout"`
+	Probation    time.Duration `koanf:"probation"`
+	Idle         time.Duration `koanf:"idle"`
+	Stall        time.Duration `koanf:"stall"`
+	SharedStall  time.Duration `koanf:"shared_stall"`
+	CloseSlow    bool          `koanf:"close_slow"`
+
+	Head        Size          `koanf:"head"`
+	Headers     int           `koanf:"headers"`
+	Piece       Size          `koanf:"piece"`
+	OtherBody   Size          `koanf:"other_body"`
+	Outbox      Size          `koanf:"outbox"`
+	Answers     Size          `koanf:"answers"`
+	Pending     int           `koanf:"pending"`
+	Transaction time.Duration `koanf:"transaction"`
+	Write       time.Duration `koanf:"write"`
+}
+
+// A Size is a number of bytes, written as 65536, 64KiB or 64KB.
+type Size int64
+
+func (l *Limits) relay() relay.Limits {
+	return relay.Limits{
+		Connections: l.Connections, Dialled: l.Dialled, Sessions: l.Sessions, Peers: l.Peers,
+		Failures: l.Failures, AuthFailures: l.AuthFailures, Handshake: l.Handshake, Dial: l.DialTimeout,
+		Probation: l.Probation, Idle: l.Idle, Stall: l.Stall, SharedStall: l.SharedStall, CloseSlow: l.CloseSlow,
+		Conn: msrp.Limits{
+			Head: int(l.Head), Headers: l.Headers, Piece: int(l.Piece), OtherBody: int(l.OtherBody),
+			Outbox: int(l.Outbox), Answers: int(l.Answers), Pending: l.Pending,
+			Transaction: l.Transaction, Write: l.Write,
+		},
+	}
+}
+
+// Log configures what is logged, to standard error.
+type Log struct {
+	Level  slog.Level `koanf:"level"`  // debug, info, warn, error; default info
+	Format string     `koanf:"format"` // auto, text or json; auto is text on a terminal
+	Trace  bool       `koanf:"trace"`  // heads of all frames, without credentials
+}

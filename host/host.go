@@ -1,0 +1,238 @@
+// Package host builds a Parley server from a [Config] and runs it.
+//
+//	s, err := host.New(cfg, slog.Default())
+//	…
+//	if err := s.Listen(ctx); err != nil { … }
+//	err = s.Serve(ctx) // until ctx is done
+//
+// It reads certificates and user files, and nothing else: package config makes
+// a Config from a file, command cmd/parley decides what is logged where.
+package host
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-msrp/parley/host/auth"
+	"github.com/parley-msrp/parley/host/hook"
+	"github.com/parley-msrp/parley/host/relay"
+	"github.com/parley-msrp/parley/host/transport"
+)
+
+// A Server is one running Parley.
+type Server struct {
+	// Set by New, then read-only.
+	cfg      Config
+	log      *slog.Logger
+	relay    *relay.Relay
+	certs    map[string]*transport.Certificates // by listener
+	watchers []func(context.Context) error
+
+	listeners map[string]net.Listener // set by Listen
+}
+
+// New builds what cfg describes. It opens no port. Log may be nil.
+func New(cfg Config, log *slog.Logger) (*Server, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: log, certs: map[string]*transport.Certificates{}, listeners: map[string]net.Listener{}}
+	p, err := s.providers()
+	if err != nil {
+		return nil, err
+	}
+	rc := relay.Config{
+		Expires: relay.Expires(cfg.Relay.Expires), Limits: cfg.Relay.Limits.relay(), Log: log, Trace: cfg.Log.Trace,
+		Dialer: &transport.Dialer{Guard: transport.Guard{Allow: cfg.Relay.Dial.Allow, Deny: cfg.Relay.Dial.Deny}},
+	}
+	if rc.DialTLS, err = dialTLS(cfg.Relay.Dial.CA); err != nil {
+		return nil, err
+	}
+	var algorithms []auth.Algorithm
+	for _, name := range cfg.Relay.Digest.Algorithms {
+		a, _ := auth.ParseAlgorithm(name) // validated
+		algorithms = append(algorithms, a)
+	}
+	rc.Auth, err = auth.NewServer(auth.ServerConfig{
+		Realm: cfg.realm(), Lifetime: cfg.Relay.Digest.Lifetime, Algorithms: algorithms,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Interfaces)) {
+		i := cfg.Interfaces[name]
+		rc.Interfaces = append(rc.Interfaces, relay.Interface{Name: name, Address: i.Address, Listener: i.Listener, Allow: i.Allow})
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Listeners)) {
+		l := cfg.Listeners[name]
+		if _, err := netip.ParseAddr(l.URI.Host); err == nil {
+			log.Warn("the uri of a listener should have a host name, not an address (RFC 4976 §4.2)", "listener", name)
+		}
+		rc.Listeners = append(rc.Listeners, relay.Listener{
+			Name: name, URI: l.URI, Aliases: l.Aliases, Advertise: l.Advertise, PlainAuth: l.PlainAuth,
+			Hooks: relay.Hooks{
+				Authenticate:    chain(p.authenticate, "authenticate", name, l.Hooks.Authenticate, log),
+				SelectInterface: chain(p.selectInterface, "select_interface", name, l.Hooks.SelectInterface, log),
+			},
+		})
+		if l.URI.Secure {
+			if s.certs[name], err = loadCertificates(log, l.TLS); err != nil {
+				return nil, fmt.Errorf("listeners.%s.tls: %w", name, err)
+			}
+			s.watchers = append(s.watchers, s.certs[name].Watch)
+		}
+	}
+	s.relay, err = relay.New(rc)
+	return s, err
+}
+
+func loadCertificates(log *slog.Logger, t TLS) (*transport.Certificates, error) {
+	pairs := []transport.CertPair{{Certificate: t.Certificate, Key: t.Key}}
+	for _, p := range t.More {
+		pairs = append(pairs, transport.CertPair(p))
+	}
+	return transport.LoadCertificates(log, pairs...)
+}
+
+// dialTLS trusts the authorities in file beside the system's.
+func dialTLS(file string) (*tls.Config, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("relay.dial.ca: %w", err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool() // a system without authorities
+	}
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("relay.dial.ca: no certificate in %s", file)
+	}
+	return &tls.Config{RootCAs: roots}, nil
+}
+
+// providers are the built-in providers by name, under the hooks they answer.
+type providers struct {
+	authenticate    map[string]hook.Provider[hook.AuthRequest, hook.AuthReply]
+	selectInterface map[string]hook.Provider[hook.InterfaceRequest, hook.InterfaceReply]
+}
+
+func (s *Server) providers() (providers, error) {
+	p := providers{
+		authenticate:    map[string]hook.Provider[hook.AuthRequest, hook.AuthReply]{},
+		selectInterface: map[string]hook.Provider[hook.InterfaceRequest, hook.InterfaceReply]{},
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.Providers)) {
+		c := s.cfg.Providers[name]
+		var err error
+		switch c.Type {
+		case "static":
+			users := map[string]hook.User{}
+			for user, u := range c.Users {
+				users[user] = hook.User(u)
+			}
+			p.authenticate[name], err = hook.NewStatic(users)
+		case "htdigest":
+			var h *hook.HTDigest
+			if h, err = hook.NewHTDigest(c.File, s.log); err == nil {
+				p.authenticate[name] = h
+				s.watchers = append(s.watchers, h.Watch)
+			}
+		case "table":
+			var rules []hook.Rule
+			for _, r := range c.Rules {
+				rules = append(rules, hook.Rule{
+					To: r.To, Scheme: r.Scheme, From: r.From, Listener: r.Listener,
+					Interface: r.Interface, Deny: r.Deny, Reason: r.Reason,
+				})
+			}
+			p.selectInterface[name], err = hook.NewTable(rules, func(name string) bool {
+				_, ok := s.cfg.Interfaces[name]
+				return ok
+			})
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("providers.%s: %w", name, err))
+		}
+	}
+	return p, errors.Join(errs...)
+}
+
+// chain builds the chain of one hook point at one listener.
+func chain[Q, A any](known map[string]hook.Provider[Q, A], point, listener string, bs []Binding, log *slog.Logger) *hook.Chain[Q, A] {
+	var bindings []hook.Binding[Q, A]
+	for _, b := range bs {
+		policy := hook.OnErrorDeny
+		if b.OnError == "next" {
+			policy = hook.OnErrorNext
+		}
+		bindings = append(bindings, hook.Binding[Q, A]{
+			Name: b.Provider, Provider: known[b.Provider], Timeout: b.Timeout, OnError: policy,
+		})
+	}
+	return hook.NewChain(func(f hook.Failure) {
+		log.Warn("a provider failed", "hook", point, "listener", listener, "provider", f.Binding, "kind", f.Kind, "err", f.Err)
+	}, bindings...)
+}
+
+// Listen opens all listeners, or none.
+func (s *Server) Listen(ctx context.Context) error {
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.Listeners)) {
+		l := s.cfg.Listeners[name]
+		cfg := transport.ListenConfig{Bind: l.bind(), Log: s.log.With("listener", name)}
+		if certs := s.certs[name]; certs != nil {
+			cfg.TLS = transport.ServerTLS(certs)
+		}
+		ln, err := transport.Listen(ctx, cfg)
+		if err != nil {
+			for _, open := range s.listeners {
+				open.Close()
+			}
+			return fmt.Errorf("listeners.%s: %w", name, err)
+		}
+		s.listeners[name] = ln
+	}
+	return nil
+}
+
+// Addr returns where a listener listens.
+func (s *Server) Addr(listener string) net.Addr {
+	if ln := s.listeners[listener]; ln != nil {
+		return ln.Addr()
+	}
+	return nil
+}
+
+// Relay returns the relay.
+func (s *Server) Relay() *relay.Relay { return s.relay }
+
+// Serve serves until ctx is done; then it refuses what is new, writes what is
+// queued and returns when everything has ended.
+func (s *Server) Serve(ctx context.Context) error {
+	defer s.relay.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	for name, ln := range s.listeners {
+		g.Go(func() error { return s.relay.Serve(ctx, name, ln) })
+	}
+	for _, watch := range s.watchers {
+		g.Go(func() error { return watch(ctx) })
+	}
+	return g.Wait()
+}

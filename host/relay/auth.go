@@ -1,0 +1,198 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/parley-msrp/parley/host/auth"
+	"github.com/parley-msrp/parley/host/hook"
+	"github.com/parley-msrp/parley/host/msrp"
+)
+
+// serveAuth answers an AUTH to this relay (RFC 4976 §6.3).
+func (c *conn) serveAuth(h *msrp.Head) {
+	l := c.l
+	if l == nil || !c.secure && !l.PlainAuth {
+		// RFC 4976 §6.3, §9.2 (RELAY-26): credentials and session URIs need TLS.
+		c.refuse(h, refusedAuth, 403, "AUTH needs TLS")
+		return
+	}
+	value, ok := h.Get("Authorization")
+	if !ok {
+		// RFC 4976 §5.1 (RELAY-55). No failure: it is how a client begins.
+		c.challenge(h, refusedChallenge, false)
+		return
+	}
+	cred, err := auth.ParseCredentials(string(value))
+	if err != nil {
+		c.refuse(h, refusedSyntax, 400, "Bad Authorization")
+		return
+	}
+	// RFC 4976 §9.1 (RELAY-72): the digest is over the rightmost To-Path URI.
+	uri := string(h.To.Last())
+	check, err := c.r.cfg.Auth.Check(c.id, cred)
+	if err != nil {
+		c.wrongCredentials(h)
+		return
+	}
+	reply := c.ask(h, &cred, uri)
+	if reply.Verdict == hook.Deny {
+		c.refuse(h, refusedHook, reply.Status, reply.Reason)
+		return
+	}
+	secret := auth.Secret{HA1: reply.HA1, Password: reply.Password, Authenticated: reply.Authenticated}
+	switch result := c.r.cfg.Auth.Verify(check, "AUTH", uri, secret); {
+	case result.Stale:
+		c.challenge(h, refusedChallenge, true)
+	case !result.OK:
+		c.wrongCredentials(h)
+	default:
+		c.openSession(h, &cred, &reply, check)
+	}
+}
+
+// ask runs the authenticate chain. At its end nobody knows the user, which is
+// no other answer than a wrong password (RELAY-79).
+func (c *conn) ask(h *msrp.Head, cred *auth.Credentials, uri string) hook.AuthReply {
+	return c.l.Hooks.Authenticate.Run(c.r.ctx, &hook.AuthRequest{
+		Listener: c.l.Name, Transport: c.transport(), LocalAddr: c.local, RemoteAddr: c.remote, SNI: c.sni, ClientCN: c.client,
+		Realm: cred.Realm, Username: cred.Username, URI: uri, Method: "AUTH", Algorithm: string(cred.Algorithm),
+		Nonce: cred.Nonce, Response: cred.Response, CNonce: cred.CNonce, NC: cred.NC, QOP: cred.QOP,
+		FromPath: string(h.From), ToPath: string(h.To),
+	})
+}
+
+func (c *conn) transport() string {
+	if c.secure {
+		return "tls"
+	}
+	return "tcp"
+}
+
+// challenge answers 401 with a new nonce (RFC 4976 §5.1, §9.1).
+func (c *conn) challenge(h *msrp.Head, why reason, stale bool) {
+	c.r.count(why)
+	var lines []byte
+	for _, value := range c.r.cfg.Auth.Challenges(c.id, stale) {
+		lines = append(append(append(lines, "WWW-Authenticate: "...), value...), "\r\n"...)
+	}
+	_ = c.m.Respond(h, 401, "", lines) // a closed connection needs no answer
+	c.m.Touch(c.m)
+}
+
+// wrongCredentials answers 401, and closes the connection when that happened
+// too often (RFC 4976 §6.3, RELAY-39, RELAY-56).
+func (c *conn) wrongCredentials(h *msrp.Head) {
+	c.challenge(h, refusedAuth, false)
+	if c.wrong++; c.wrong >= or(c.r.cfg.Limits.AuthFailures, 5) {
+		c.r.count(closedFailures)
+		c.m.Finish(errFailures)
+	}
+}
+
+// openSession answers 200 with a session URI (RELAY-60), unless the time asked
+// for is out of bounds.
+func (c *conn) openSession(h *msrp.Head, cred *auth.Credentials, reply *hook.AuthReply, check *auth.Check) {
+	lifetime, ok := c.lifetime(h, reply.MaxExpires)
+	if !ok {
+		return
+	}
+	back, err := msrp.ParseURI(string(h.From.First()))
+	if err != nil {
+		c.refuseSyntax(h, err)
+		return
+	}
+	s := &session{back: back, user: cred.Username, attributes: reply.Attributes, listener: c.l}
+	shown := c.l
+	if c.l.Advertise != "" {
+		shown = c.r.listeners[c.l.Advertise]
+	}
+	if !c.r.newSession(c, s, shown, lifetime) {
+		c.refuse(h, refusedLimit, 403, "Too many sessions on this connection")
+		return
+	}
+	lines := fmt.Appendf(nil, "Use-Path: %s\r\nExpires: %d\r\nAuthentication-Info: %s\r\n",
+		usePath(h.From, s.main.raw), lifetime/time.Second, c.r.cfg.Auth.Info(c.id, check, string(h.To.Last())))
+	_ = c.m.Respond(h, 200, "", lines) // a closed connection needs no answer
+	c.m.Touch(c.m)
+	c.succeeded()
+	c.wrong = 0
+	c.log.Info("session begun", "user", s.user, "uri", s.main.uri.Short(), "expires", lifetime)
+}
+
+// lifetime returns how long a session URI may live that is asked for by h, or
+// answers 423 (RFC 4976 §4.6, RELAY-57).
+func (c *conn) lifetime(h *msrp.Head, max time.Duration) (time.Duration, bool) {
+	lo, hi := c.r.expires.Min, c.r.expires.Max
+	if max > 0 && max < hi {
+		hi = max
+	}
+	lo = min(lo, hi)
+	value, ok := h.Get("Expires")
+	if !ok {
+		return min(c.r.expires.Default, hi), true
+	}
+	secs, err := strconv.ParseUint(string(value), 10, 63)
+	if errors.Is(err, strconv.ErrRange) {
+		secs, err = math.MaxInt64, nil
+	}
+	if err != nil {
+		c.refuse(h, refusedSyntax, 400, "Bad Expires")
+		return 0, false
+	}
+	bound := ""
+	switch {
+	case secs < uint64(lo/time.Second):
+		bound = fmt.Sprintf("Min-Expires: %d\r\n", lo/time.Second)
+	case secs > uint64(hi/time.Second):
+		bound = fmt.Sprintf("Max-Expires: %d\r\n", hi/time.Second)
+	default:
+		return time.Duration(secs) * time.Second, true
+	}
+	_ = c.m.Respond(h, 423, "", []byte(bound)) // a closed connection needs no answer
+	c.m.Touch(c.m)
+	return 0, false
+}
+
+// usePath is the path by which the client sends: the relays before this one, in
+// the order of use, and this one (RFC 4976 §4.2, RELAY-62).
+func usePath(from msrp.Path, own []byte) string {
+	hops := strings.Fields(string(from))
+	hops = hops[:len(hops)-1] // without the client
+	slices.Reverse(hops)
+	return strings.Join(append(hops, string(own)), " ")
+}
+
+// selectInterface asks the hook by which interface s leaves to next.
+func (c *conn) selectInterface(s *session, next *msrp.URI, h *msrp.Head) (*exit, error) {
+	x := &exit{front: s.main}
+	chain := c.l.Hooks.SelectInterface
+	if !chain.Has() {
+		return x, nil
+	}
+	reply := chain.Run(c.r.ctx, &hook.InterfaceRequest{
+		Listener: c.l.Name, RemoteAddr: c.remote, Username: s.user, Attributes: s.attributes,
+		Host: next.Host, Port: next.Port, Secure: next.Secure, Transport: next.Transport,
+		FromPath: string(h.From), ToPath: string(h.To), Offers: c.r.offers,
+	})
+	switch reply.Verdict {
+	case hook.Deny:
+		return nil, &denial{refusedHook, reply.Status, reply.Reason}
+	case hook.Next:
+		return x, nil
+	}
+	x.iface = c.r.interfaces[reply.Interface]
+	x.source = x.iface.Address
+	if reply.Address.IsValid() {
+		x.source = reply.Address
+	}
+	if l := c.r.listeners[x.iface.Listener]; l != nil {
+		x.front = s.front(l)
+	}
+	return x, nil
+}

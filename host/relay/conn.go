@@ -1,0 +1,287 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/parley-msrp/parley/host/msrp"
+	"github.com/parley-msrp/parley/host/transport"
+)
+
+// Reasons why the relay closes a connection.
+var (
+	errStopped   = errors.New("relay stopped")
+	errForeign   = errors.New("request for another host")
+	errPath      = errors.New("From-Path cannot be parsed")
+	errProbation = errors.New("no successful request in time")
+	errFailures  = errors.New("too many unsuccessful requests")
+	errIdle      = errors.New("idle")
+	errSlow      = errors.New("does not read what is sent to it")
+)
+
+// A conn is a connection of the relay: to a client, to a peer, or to a next hop.
+type conn struct {
+	// Set before it is served, then read-only.
+	r      *Relay
+	id     uint64
+	log    *slog.Logger
+	m      *msrp.Conn
+	l      *Listener // nil when dialled
+	target target    // of a dialled one
+	remote netip.AddrPort
+	local  netip.AddrPort
+	sni    string
+	client string // subject of the TLS certificate that the peer showed, unverified
+	secure bool
+
+	// Owned by the goroutine of m.Serve.
+	cur      current
+	routes   map[string]*route
+	failures int
+	wrong    int // answers to challenges
+
+	proven  atomic.Bool  // a request succeeded: probation is over
+	transit atomic.Int32 // AUTHs of this peer that another relay refused
+	gone    atomic.Bool
+	slow    atomic.Bool // was waited for in vain; false again once it has room
+
+	// Guarded by r.mu.
+	sessions map[*session]struct{}
+}
+
+func (r *Relay) newConn() *conn {
+	c := &conn{r: r, id: r.nextID.Add(1), routes: map[string]*route{}, sessions: map[*session]struct{}{}}
+	c.log = r.log.With("conn", c.id)
+	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg.Limits.Conn, Log: c.log}
+	if r.cfg.Trace {
+		cfg.Trace = c.trace
+	}
+	c.m = msrp.NewConn(cfg)
+	return c
+}
+
+// serveConn serves one accepted connection until it ends.
+func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
+	c := r.newConn()
+	c.l = l
+	c.log = c.log.With("listener", l.Name, "remote", nc.RemoteAddr().String())
+	r.mu.Lock()
+	full := len(r.conns) >= or(r.cfg.Limits.Connections, 20000)
+	if !full {
+		r.conns[c] = struct{}{}
+	}
+	r.mu.Unlock()
+	if full {
+		r.count(closedFull)
+		nc.Close()
+		return
+	}
+	if err := transport.Handshake(ctx, nc, or(r.cfg.Limits.Handshake, 10*time.Second)); err != nil {
+		r.forget(c)
+		nc.Close()
+		c.log.Debug("TLS handshake failed", "err", err)
+		return
+	}
+	c.describe(nc)
+	// RFC 4976 §6.1 (RELAY-36, RELAY-37): no successful request within the
+	// probation period ends the connection.
+	probation := time.AfterFunc(or(r.cfg.Limits.Probation, 30*time.Second), func() {
+		if !c.proven.Load() {
+			r.count(closedProbation)
+			c.m.Finish(errProbation)
+		}
+	})
+	defer probation.Stop()
+	c.serve(ctx, nc)
+}
+
+// describe takes what hooks may want to know.
+func (c *conn) describe(nc net.Conn) {
+	c.remote, c.local = addrPort(nc.RemoteAddr()), addrPort(nc.LocalAddr())
+	if t, ok := nc.(*tls.Conn); ok {
+		c.secure = true
+		st := t.ConnectionState()
+		c.sni = st.ServerName
+		if len(st.PeerCertificates) > 0 {
+			c.client = st.PeerCertificates[0].Subject.CommonName
+		}
+	}
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if t, ok := a.(*net.TCPAddr); ok {
+		ap := t.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// serve runs the connection and then takes it out of every table.
+func (c *conn) serve(ctx context.Context, nc net.Conn) {
+	stop := context.AfterFunc(ctx, func() { c.m.Finish(errStopped) })
+	defer stop()
+	idle := c.watchIdle()
+	defer idle.Stop()
+	err := c.m.Serve(nc)
+	c.ended()
+	c.logEnd(err)
+}
+
+// watchIdle closes the connection when it holds no session and was silent for
+// too long (RFC 4976 §6.5). The timer sets itself anew.
+func (c *conn) watchIdle() *time.Timer {
+	max := or(c.r.cfg.Limits.Idle, time.Hour)
+	if max < 0 {
+		return time.NewTimer(0)
+	}
+	var t *time.Timer
+	ready := make(chan struct{})
+	t = time.AfterFunc(max, func() {
+		<-ready
+		c.r.mu.Lock()
+		held := len(c.sessions) > 0
+		c.r.mu.Unlock()
+		rest := max - c.m.Idle()
+		switch {
+		case held:
+			t.Reset(max)
+		case rest > 0:
+			t.Reset(rest)
+		default:
+			c.r.count(closedIdle)
+			c.m.Finish(errIdle)
+		}
+	})
+	close(ready)
+	return t
+}
+
+// ended runs when nothing more comes from the connection.
+func (c *conn) ended() {
+	c.lostMidChunk()
+	sessions := c.r.forget(c)
+	for _, s := range sessions {
+		s.end("connection closed")
+	}
+	clear(c.routes)
+}
+
+// forget takes c out of the tables and returns the sessions that it held.
+func (r *Relay) forget(c *conn) []*session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.gone.Store(true)
+	delete(r.conns, c)
+	if r.targets[c.target] == c {
+		delete(r.targets, c.target)
+	}
+	var ss []*session
+	for s := range c.sessions {
+		ss = append(ss, s)
+	}
+	return ss
+}
+
+func (c *conn) logEnd(err error) {
+	rule, bad := msrp.IsPeerFault(err)
+	switch {
+	case err == io.EOF || errors.Is(err, errStopped) || errors.Is(err, msrp.ErrClosed):
+		c.log.Debug("connection closed", "why", err)
+	case bad:
+		c.log.Info("connection closed: the peer does not speak MSRP", "rule", rule, "err", err)
+	default:
+		c.log.Info("connection closed", "why", err)
+	}
+}
+
+// A target is a next hop: what one dialled connection is for.
+type target struct {
+	secure bool
+	host   string // lower case
+	port   uint16
+	iface  string
+	source netip.Addr
+}
+
+// dial returns the connection to a next hop, opening one if there is none: once
+// per target, for all sessions (RFC 4976 §6.4.2, RELAY-51). What is sent on it
+// waits until it is connected.
+func (r *Relay) dial(u *msrp.URI, iface *Interface, source netip.Addr) (*conn, error) {
+	t := target{secure: u.Secure, host: strings.ToLower(u.Host), port: u.Port, source: source}
+	tt := transport.Target{Host: u.Host, Port: u.Port, Secure: u.Secure, Source: source, TLS: r.cfg.DialTLS}
+	if iface != nil {
+		t.iface, tt.Allow = iface.Name, iface.Allow
+	}
+	if r.cfg.Dialer == nil {
+		return nil, errors.New("no dialer")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.targets[t]; c != nil && !c.gone.Load() {
+		return c, nil
+	}
+	if err := r.ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(r.targets) >= or(r.cfg.Limits.Dialled, 5000) {
+		r.count(refusedLimit)
+		return nil, errors.New("too many connections to next hops")
+	}
+	c := r.newConn()
+	c.target = t
+	c.log = c.log.With("next_hop", fmt.Sprintf("%s:%d", t.host, t.port))
+	c.proven.Store(true)
+	r.conns[c], r.targets[t] = struct{}{}, c
+	r.dialled.Add(1)
+	go c.connect(tt)
+	return c, nil
+}
+
+// connect connects a dialled conn and serves it.
+func (c *conn) connect(t transport.Target) {
+	defer c.r.dialled.Done()
+	ctx, cancel := context.WithTimeout(c.r.ctx, or(c.r.cfg.Limits.Dial, 15*time.Second))
+	nc, err := c.r.cfg.Dialer.Dial(ctx, t)
+	cancel()
+	if err != nil {
+		c.log.Info("next hop not reached", "err", err)
+		c.r.forget(c)
+		c.m.Fail(unreachable{err}) // REPORTs what waited
+		return
+	}
+	c.describe(nc)
+	c.serve(c.r.ctx, nc)
+}
+
+// unreachable marks the end of a connection that never began.
+type unreachable struct{ error }
+
+func (u unreachable) Unwrap() error { return u.error }
+
+// succeeded ends the probation (RFC 4976 §6.1).
+func (c *conn) succeeded() {
+	if !c.proven.Load() {
+		c.proven.Store(true)
+	}
+}
+
+// failed counts a refused request. In probation, several of them end the
+// connection (RFC 4976 §6.1, RELAY-38).
+func (c *conn) failed() {
+	if c.proven.Load() {
+		return
+	}
+	if c.failures++; c.failures >= or(c.r.cfg.Limits.Failures, 10) {
+		c.r.count(closedFailures)
+		c.m.Finish(errFailures)
+	}
+}

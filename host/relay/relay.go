@@ -1,0 +1,376 @@
+// Package relay is an MSRP relay (RFC 4976). To an MSRP network it is what a
+// TURN server is to media: clients authenticate to it with AUTH, get session
+// URIs, and let their peers reach them through these.
+//
+//	r, err := relay.New(relay.Config{
+//		Auth: server, Dialer: dialer,
+//		Listeners: []relay.Listener{{Name: "edge", URI: uri, Hooks: hooks}},
+//	})
+//	…
+//	go r.Serve(ctx, "edge", ln) // one call per listener
+//	…
+//	cancel(); r.Close()
+//
+// It does not listen, resolve names or know users: connections come from
+// Serve's listener, outgoing ones from the Dialer, passwords and routes from
+// hook chains.
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/parley-msrp/parley/host/auth"
+	"github.com/parley-msrp/parley/host/hook"
+	"github.com/parley-msrp/parley/host/msrp"
+	"github.com/parley-msrp/parley/host/transport"
+)
+
+// A Dialer opens connections to next hops.
+type Dialer interface {
+	Dial(ctx context.Context, t transport.Target) (net.Conn, error)
+}
+
+// A Config says what a Relay is. Listeners and Auth must be set; in all other
+// fields zero means the default.
+type Config struct {
+	Auth       *auth.Server // checks Digest answers; its realm is the relay's
+	Dialer     Dialer       // nil = no next hop is ever dialled
+	DialTLS    *tls.Config  // authorities and certificate for secure next hops; nil = the system's
+	Listeners  []Listener
+	Interfaces []Interface
+	Expires    Expires
+	Limits     Limits
+	Log        *slog.Logger // nil = none
+	// Trace logs the head of every frame at level Info, without credentials
+	// and with session URIs shortened.
+	Trace bool
+}
+
+// A Listener is one address at which the relay is reached.
+type Listener struct {
+	Name string
+	// URI is what Use-Path shows, without session-id. Its host should be a
+	// name (RFC 4976 §4.2, RELAY-59).
+	URI msrp.URI
+	// Aliases are further host names by which clients may address an AUTH to
+	// this listener, such as the domain of a farm of relays.
+	Aliases []string
+	// Advertise names the listener whose URI clients of this one get in
+	// Use-Path. "" = this one.
+	Advertise string
+	// PlainAuth allows AUTH without TLS, which RFC 4976 §6.3 forbids
+	// (RELAY-26): for tests and closed networks only.
+	PlainAuth bool
+	Hooks     Hooks
+}
+
+// Hooks are the decisions of a deployment at one listener.
+type Hooks struct {
+	Authenticate    *hook.Chain[hook.AuthRequest, hook.AuthReply]
+	SelectInterface *hook.Chain[hook.InterfaceRequest, hook.InterfaceReply]
+}
+
+// An Interface is where sessions leave by.
+type Interface struct {
+	Name string
+	// Address is the local address of outgoing connections. Zero = the system's choice.
+	Address netip.Addr
+	// Listener, if set, names the listener whose URI stands for the session on
+	// this side, so that what is behind the relay stays hidden.
+	Listener string
+	// Allow opens address ranges, such as private ones, that the relay would
+	// otherwise not dial.
+	Allow []netip.Prefix
+}
+
+// Expires bounds the lifetime of session URIs (RFC 4976 §4.6).
+type Expires struct {
+	Default time.Duration // when the client names none. 0 = 30 min
+	Min     time.Duration // less is answered 423. 0 = 1 min
+	Max     time.Duration // more is answered 423. 0 = 1 h
+}
+
+// Limits bounds what peers can make the relay do. In each field 0 means the default.
+type Limits struct {
+	// Conn are the limits of each connection.
+	Conn msrp.Limits
+	// Connections is how many peers may be connected at once; more are closed
+	// at once. Default 20000.
+	Connections int
+	// Dialled is how many connections to next hops may be open. Default 5000.
+	Dialled int
+	// Handshake is how long TLS may take. Default 10 s.
+	Handshake time.Duration
+	// Dial is how long connecting to a next hop may take. Default 15 s.
+	Dial time.Duration
+	// Probation is how long a new connection may go without a successful
+	// request. Default 30 s (RFC 4976 §6.1).
+	Probation time.Duration
+	// Failures is how many unsuccessful requests a connection may send before
+	// the first successful one. Default 10 (RFC 4976 §6.1).
+	Failures int
+	// AuthFailures is how many wrong answers to a challenge a connection may
+	// send. Default 5 (RFC 4976 §6.3).
+	AuthFailures int
+	// Idle is how long a connection without sessions may be silent. Default
+	// 1 h (RFC 4976 §6.5); negative = for ever.
+	Idle time.Duration
+	// Sessions is how many session URIs one connection may hold. Default 1000.
+	Sessions int
+	// Peers is how many peers may be connected to one session URI, and how many
+	// next hops one session may have. Default 32.
+	Peers int
+	// Stall is how long a connection that sends to one slow peer only may have
+	// to wait for room there. Default 10 s.
+	Stall time.Duration
+	// SharedStall is the same for a connection that sends to others, too,
+	// which wait with it. Default 1 s.
+	SharedStall time.Duration
+	// CloseSlow closes the connection of a peer for which Stall was not
+	// enough. By default it is kept, and what is sent to it is refused with
+	// 413 until it reads again.
+	CloseSlow bool
+}
+
+func or[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// Validate joins all faults of c.
+func (c *Config) Validate() error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Auth == nil {
+		fault("relay: Auth is not set")
+	}
+	if len(c.Listeners) == 0 {
+		fault("relay: no listener")
+	}
+	known := map[string]bool{}
+	for _, l := range c.Listeners {
+		if known[l.Name] {
+			fault("relay: listener %q is there twice", l.Name)
+		}
+		known[l.Name] = true
+		switch {
+		case l.URI.Host == "" || l.URI.Port == 0 || l.URI.Transport == "":
+			fault("relay: listener %q: its URI needs host, port and transport", l.Name)
+		case l.URI.Session != "":
+			fault("relay: listener %q: its URI must not have a session-id", l.Name)
+		}
+	}
+	for _, l := range c.Listeners {
+		if l.Advertise != "" && !known[l.Advertise] {
+			fault("relay: listener %q advertises %q, which is no listener", l.Name, l.Advertise)
+		}
+	}
+	names := map[string]bool{}
+	for _, i := range c.Interfaces {
+		if i.Name == "" || names[i.Name] {
+			fault("relay: interface %q has no name of its own", i.Name)
+		}
+		names[i.Name] = true
+		if i.Listener != "" && !known[i.Listener] {
+			fault("relay: interface %q: %q is no listener", i.Name, i.Listener)
+		}
+	}
+	e := c.expires()
+	if e.Min <= 0 || e.Default < e.Min || e.Max < e.Default {
+		fault("relay: expires must grow from min (%v) by default (%v) to max (%v)", e.Min, e.Default, e.Max)
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) expires() Expires {
+	return Expires{
+		Default: or(c.Expires.Default, 30*time.Minute),
+		Min:     or(c.Expires.Min, time.Minute),
+		Max:     or(c.Expires.Max, time.Hour),
+	}
+}
+
+// A Relay forwards MSRP between the connections it is given and those it opens.
+type Relay struct {
+	// Set by New, then read-only.
+	cfg        Config
+	expires    Expires
+	log        *slog.Logger
+	listeners  map[string]*Listener
+	interfaces map[string]*Interface
+	offers     []hook.Interface
+	ctx        context.Context // ends dialled connections
+	cancel     context.CancelFunc
+
+	nextID   atomic.Uint64
+	counters [reasons]atomic.Uint64
+	dialled  sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows
+	conns    map[*conn]struct{}
+	targets  map[target]*conn
+	sessions map[string]*entry // by session-id
+}
+
+// New returns a relay; Close must be called when it is no longer served.
+func New(cfg Config) (*Relay, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	r := &Relay{
+		cfg: cfg, expires: cfg.expires(), log: cfg.Log,
+		listeners: map[string]*Listener{}, interfaces: map[string]*Interface{},
+		conns: map[*conn]struct{}{}, targets: map[target]*conn{}, sessions: map[string]*entry{},
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	for _, l := range cfg.Listeners {
+		r.listeners[l.Name] = &l
+	}
+	for _, i := range cfg.Interfaces {
+		r.interfaces[i.Name] = &i
+		r.offers = append(r.offers, hook.Interface{Name: i.Name, Address: i.Address, Listener: i.Listener})
+	}
+	return r, nil
+}
+
+// Serve serves the connections of ln as the listener of this name, until ctx is
+// done; then it refuses new ones, writes what is queued, and returns when all
+// are closed.
+func (r *Relay) Serve(ctx context.Context, listener string, ln net.Listener) error {
+	l := r.listeners[listener]
+	if l == nil {
+		ln.Close()
+		return fmt.Errorf("relay: no listener %q", listener)
+	}
+	return transport.Serve(ctx, ln, r.log, func(nc net.Conn) { r.serveConn(ctx, l, nc) })
+}
+
+// Close ends the connections to next hops and waits for them.
+func (r *Relay) Close() {
+	r.cancel()
+	r.dialled.Wait()
+}
+
+// own returns the listener whose authority u has, if any. withoutPort accepts
+// a URI that has no port (RFC 4976 §8: only in the To-Path of an AUTH, RELAY-20).
+func (r *Relay) own(u *msrp.URI, withoutPort bool) *Listener {
+	for i := range r.cfg.Listeners {
+		l := &r.cfg.Listeners[i]
+		if l.URI.Secure != u.Secure || !strings.EqualFold(l.URI.Transport, u.Transport) {
+			continue
+		}
+		if u.Port != l.URI.Port && (u.Port != 0 || !withoutPort) {
+			continue
+		}
+		if msrp.EqualHost(u.Host, l.URI.Host) || slices.ContainsFunc(l.Aliases, func(a string) bool { return msrp.EqualHost(u.Host, a) }) {
+			return r.listeners[l.Name]
+		}
+	}
+	return nil
+}
+
+// A reason is why something was refused or dropped; each has a counter.
+type reason int
+
+const (
+	refusedSyntax      reason = iota // 400
+	refusedForeign                   // first To-Path URI is not ours: closed
+	refusedUnknown                   // session URI not live: 481
+	refusedGuard                     // open-relay guard: 403
+	refusedHook                      // a hook said no
+	refusedAuth                      // 401 with credentials
+	refusedChallenge                 // 401 without
+	refusedLimit                     // a quota: 403
+	refusedSlow                      // 413: the receiver does not keep up
+	refusedUnreachable               // 481: no way to the next hop
+	refusedMethod                    // 501
+	closedProbation
+	closedFailures
+	closedIdle
+	closedFull
+	closedSlow
+	reportsMade
+	droppedResponse
+	droppedReport
+	reasons
+)
+
+var reasonNames = [reasons]string{
+	"syntax", "foreign", "unknown_session", "guard", "hook", "credentials", "challenge", "limit", "slow_receiver",
+	"unreachable", "method", "probation", "failures", "idle", "connections", "closed_slow_receiver", "report_made",
+	"response_dropped", "report_dropped",
+}
+
+func (r *Relay) count(why reason) { r.counters[why].Add(1) }
+
+// Stats are counts at one moment.
+type Stats struct {
+	Connections int               // open, dialled ones included
+	Dialled     int               // of them to next hops
+	Sessions    int               // live session URIs given to clients
+	Counts      map[string]uint64 // of refusals, drops and closes, by reason, since New
+}
+
+// Stats returns the relay's counts.
+func (r *Relay) Stats() Stats {
+	s := Stats{Counts: map[string]uint64{}}
+	for i, name := range reasonNames {
+		s.Counts[name] = r.counters[i].Load()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.Connections, s.Dialled = len(r.conns), len(r.targets)
+	for c := range maps.Keys(r.conns) {
+		s.Sessions += len(c.sessions)
+	}
+	return s
+}
+
+// Check returns what is inconsistent in the relay's tables; nil is expected at
+// any time.
+func (r *Relay) Check() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	entries := 0
+	for c := range r.conns {
+		for s := range c.sessions {
+			if s.conn != c {
+				errs = append(errs, fmt.Errorf("connection %d holds a session of connection %d", c.id, s.conn.id))
+			}
+			for _, e := range s.entries {
+				entries++
+				if r.sessions[e.uri.Session] != e {
+					errs = append(errs, fmt.Errorf("connection %d: a URI of its session is not in the table", c.id))
+				}
+			}
+		}
+	}
+	if entries != len(r.sessions) {
+		errs = append(errs, fmt.Errorf("%d session URIs in the table, %d on connections", len(r.sessions), entries))
+	}
+	for t, c := range r.targets {
+		if _, ok := r.conns[c]; !ok || c.target != t {
+			errs = append(errs, fmt.Errorf("next hop %s:%d has a connection that is not open", t.host, t.port))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,158 @@
+package relay
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/parley-msrp/parley/host/msrp"
+)
+
+// A session is what one AUTH opened: a session URI, bound to the connection on
+// which it was given (RFC 4976 §6.3, RELAY-45).
+type session struct {
+	// Set by newSession, then read-only.
+	r          *Relay
+	conn       *conn    // the way back to the client
+	back       msrp.URI // the first URI on that way: From-Path of the AUTH (RELAY-115)
+	user       string
+	attributes map[string]string
+	listener   *Listener // where the AUTH came in
+	main       *entry    // what Use-Path shows
+	expires    time.Time
+	timer      *time.Timer
+
+	dead atomic.Bool
+
+	// Guarded by r.mu.
+	entries []*entry // main and the fronts
+
+	mu    sync.Mutex       // guards what follows
+	peers map[string]*conn // by their URI: those that reached this session, or were dialled for it
+	exits map[string]*exit // by next-hop URI: how the session leaves there
+}
+
+// An entry is one URI of a session: the one in its client's Use-Path, or the
+// one that stands for it on another interface.
+type entry struct {
+	session  *session
+	listener *Listener
+	uri      msrp.URI
+	raw      []byte // as issued
+}
+
+// An exit is what select_interface decided for a next hop.
+type exit struct {
+	iface  *Interface // nil = the default
+	source netip.Addr
+	front  *entry
+}
+
+// sessionIDLen gives 6 bits each: 132 bits (RFC 4976 §6.3 asks for 64, RFC 4975
+// §14.1 for 80; RELAY-58).
+const sessionIDLen = 22
+
+// newEntry gives s one more URI, of listener l. r.mu is held.
+func (r *Relay) newEntry(s *session, l *Listener) *entry {
+	u := l.URI
+	u.Session = msrp.NewID(sessionIDLen)
+	e := &entry{session: s, listener: l, uri: u, raw: []byte(u.String())}
+	r.sessions[u.Session] = e
+	s.entries = append(s.entries, e)
+	return e
+}
+
+// newSession opens a session on c, or returns nil when c holds too many.
+func (r *Relay) newSession(c *conn, s *session, l *Listener, lifetime time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c.gone.Load() || len(c.sessions) >= or(r.cfg.Limits.Sessions, 1000) {
+		return false
+	}
+	s.r, s.conn = r, c
+	s.expires = time.Now().Add(lifetime)
+	s.main = r.newEntry(s, l)
+	c.sessions[s] = struct{}{}
+	// RFC 4976 §6.3 (RELAY-61): the URI is invalid after its time.
+	s.timer = time.AfterFunc(lifetime, func() { s.end("expired") })
+	return true
+}
+
+// end makes the URIs of s unknown. What is under way goes on (RELAY-111).
+func (s *session) end(why string) {
+	s.r.mu.Lock()
+	was := s.dead.Swap(true)
+	s.timer.Stop()
+	for _, e := range s.entries {
+		delete(s.r.sessions, e.uri.Session)
+	}
+	s.entries = nil
+	delete(s.conn.sessions, s)
+	s.r.mu.Unlock()
+	if !was {
+		s.conn.log.Info("session ended", "user", s.user, "uri", s.main.uri.Short(), "why", why)
+	}
+}
+
+// entry finds a live session URI. The session-id is looked up first; the rest
+// must match by RFC 4975 §6.1.
+func (r *Relay) entry(raw []byte, u *msrp.URI) *entry {
+	r.mu.Lock()
+	e := r.sessions[u.Session]
+	r.mu.Unlock()
+	if e == nil || e.session.dead.Load() || string(e.raw) != string(raw) && !e.uri.Equal(*u) {
+		return nil
+	}
+	return e
+}
+
+// front returns the URI that stands for s at listener l.
+func (s *session) front(l *Listener) *entry {
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	for _, e := range s.entries {
+		if e.listener == l {
+			return e
+		}
+	}
+	if s.dead.Load() {
+		return s.main
+	}
+	return s.r.newEntry(s, l)
+}
+
+// meet remembers that the peer with this URI is reached over c, if no living
+// connection has that name already: what comes back to it must not be dialled,
+// as it may be behind a NAT (RFC 4976 §6.4.2, RELAY-51).
+func (s *session) meet(uri string, c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.peers[uri]; old != nil && !old.gone.Load() {
+		return
+	}
+	if len(s.peers) >= or(s.r.cfg.Limits.Peers, 32) {
+		for u, old := range s.peers {
+			if old.gone.Load() {
+				delete(s.peers, u)
+			}
+		}
+		if len(s.peers) >= or(s.r.cfg.Limits.Peers, 32) {
+			return
+		}
+	}
+	if s.peers == nil {
+		s.peers = map[string]*conn{}
+	}
+	s.peers[uri] = c
+}
+
+// peer returns the living connection on which the peer with this URI came.
+func (s *session) peer(uri string) *conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.peers[uri]; c != nil && !c.gone.Load() {
+		return c
+	}
+	return nil
+}
