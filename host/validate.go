@@ -161,7 +161,7 @@ func (v *validator) provider(key string, p Provider) {
 }
 
 func (v *validator) relay(r *Relay) {
-	if r.Realm == "" && v.c.realm() == "" {
+	if len(v.c.Listeners) > 0 && v.c.realm() == "" {
 		v.fault("relay.realm", "is needed, since the listeners have different hosts")
 	}
 	for i, a := range r.Digest.Algorithms {

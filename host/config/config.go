@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -79,15 +80,20 @@ func Parse(text []byte, environ []string, set map[string]string) (host.Config, e
 	if err := k.Load(confmap.Provider(over, "."), nil); err != nil {
 		return cfg, err
 	}
+	var meta mapstructure.Metadata
 	err := k.UnmarshalWithConf("", &cfg, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
-		ErrorUnused: true, WeaklyTypedInput: true, // the environment has only strings
+		Metadata: &meta, WeaklyTypedInput: true, // the environment has only strings
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(
 			bindingHook, sizeHook, uriHook, durationHook,
 			mapstructure.TextUnmarshallerHookFunc(),
-			mapstructure.StringToSliceHookFunc(","),
+			mapstructure.StringToWeakSliceHookFunc(","),
 		),
 	}})
 	var faults Faults
+	slices.Sort(meta.Unused)
+	for _, name := range meta.Unused {
+		faults.addUnknown(keyPath(name))
+	}
 	faults.add(err)
 	faults.add(cfg.Validate())
 	if len(faults) > 0 {
@@ -146,16 +152,12 @@ func (fs *Faults) add(err error) {
 
 // addDecode words a fault that mapstructure found in the words of the file.
 func (fs *Faults) addDecode(e *mapstructure.DecodeError) {
-	path := keyPath(e.Name())
-	inner := e.Unwrap()
-	if keys, ok := strings.CutPrefix(inner.Error(), "has invalid keys: "); ok {
-		for key := range strings.SplitSeq(keys, ", ") {
-			full := strings.TrimPrefix(path+"."+key, ".")
-			*fs = append(*fs, fmt.Errorf("%s: unknown key%s", full, hint(path, key)))
-		}
-		return
-	}
-	*fs = append(*fs, fmt.Errorf("%s: %w", cmp.Or(path, "(top level)"), inner))
+	*fs = append(*fs, fmt.Errorf("%s: %w", cmp.Or(keyPath(e.Name()), "(top level)"), e.Unwrap()))
+}
+
+func (fs *Faults) addUnknown(path string) {
+	i := strings.LastIndexByte(path, '.')
+	*fs = append(*fs, fmt.Errorf("%s: unknown key%s", path, hint(path[:max(i, 0)], path[i+1:])))
 }
 
 // keyPath turns "listeners[edge].tls" into "listeners.edge.tls".
@@ -267,4 +269,25 @@ func sizeHook(from, to reflect.Type, data any) (any, error) {
 		return nil, fmt.Errorf("%q is no size; write it as 65536, 64KiB or 1MB", s)
 	}
 	return n * factor, nil
+}
+
+// Keys returns the names of all keys there are, each once.
+func Keys() []string {
+	seen := map[string]bool{}
+	var walk func(reflect.Type)
+	walk = func(t reflect.Type) {
+		switch t.Kind() {
+		case reflect.Map, reflect.Slice:
+			walk(t.Elem())
+		case reflect.Struct:
+			for i := range t.NumField() {
+				if tag := t.Field(i).Tag.Get("koanf"); tag != "" {
+					seen[tag] = true
+					walk(t.Field(i).Type)
+				}
+			}
+		}
+	}
+	walk(reflect.TypeFor[host.Config]())
+	return slices.Sorted(maps.Keys(seen))
 }

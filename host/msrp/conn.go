@@ -68,6 +68,7 @@ type Conn struct {
 
 	lastRead atomic.Int64  // since start; when octets last came
 	deaf     atomic.Bool   // what the peer still sends is dropped
+	inHand   atomic.Bool   // the Handler is at work: its answers are still to come
 	done     chan struct{} // closed once the connection is closed
 	writers  sync.WaitGroup
 
@@ -80,6 +81,7 @@ type Conn struct {
 	inFrame  bool   // the octets written last ended inside a frame
 	writing  bool   // drain runs
 	finish   error  // if set, the reason to close once all is written
+	half     bool   // all was written, and the peer told so
 	open     *Stream
 	slots    slots
 	timer    *time.Timer // runs expire; nil while no request waits
@@ -137,12 +139,17 @@ func (c *Conn) serve(rd *Reader) (err error) {
 		if c.trace != nil && p.First {
 			c.trace(false, p.Head.Raw)
 		}
+		c.inHand.Store(true)
 		switch {
 		case c.deaf.Load():
 		case !p.Head.IsResponse():
 			c.h.ServePiece(c, p)
 		case p.Last:
 			c.serveResponse(p.Head)
+		}
+		c.inHand.Store(false)
+		if c.deaf.Load() {
+			c.finishIdle()
 		}
 		if c.answersFull() {
 			// The peer asks without reading answers; let it wait for itself.
@@ -227,27 +234,38 @@ func (c *Conn) fail(reason error) net.Conn {
 // that a reset does not take that octet from it.
 const lingerTime = time.Second
 
-// Finish closes the connection once what is queued has been written. What the
-// peer sends from now on is dropped.
+// Finish closes the connection once the frame in hand was served and what is
+// queued has been written. What the peer sends from now on is dropped.
 func (c *Conn) Finish(reason error) {
 	if reason == nil {
 		reason = ErrClosed
 	}
-	c.deaf.Store(true)
 	c.mu.Lock()
 	if c.err != nil || c.finish != nil {
 		c.mu.Unlock()
 		return
 	}
-	c.interrupt()
 	c.finish = reason
-	idle := c.idle()
-	c.flush()
 	c.mu.Unlock()
-	if idle {
+	c.deaf.Store(true)
+	time.AfterFunc(c.lim.write(), func() { c.Close(reason) })
+	c.finishIdle()
+}
+
+// finishIdle goes on with Finish when nothing holds it up: Serve calls it once
+// the Handler has returned, and drain when all is written.
+func (c *Conn) finishIdle() {
+	c.mu.Lock()
+	wait := c.err != nil || c.finish == nil || c.half || c.inHand.Load()
+	if !wait {
+		c.interrupt()
+		c.flush()
+		wait = !c.idle()
+		c.half = !wait
+	}
+	c.mu.Unlock()
+	if !wait {
 		c.closeWrite()
-	} else {
-		time.AfterFunc(c.lim.write(), func() { c.Close(reason) })
 	}
 }
 
@@ -378,11 +396,8 @@ func (c *Conn) takeBatch(b *batch) bool {
 	c.mu.Lock()
 	if c.err != nil || c.requests.size == 0 && c.answers.size == 0 {
 		c.writing = false
-		finish := c.finish != nil && c.err == nil
 		c.mu.Unlock()
-		if finish {
-			c.closeWrite()
-		}
+		c.finishIdle()
 		return false
 	}
 	defer c.mu.Unlock()

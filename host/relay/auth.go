@@ -122,7 +122,7 @@ func (c *conn) openSession(h *msrp.Head, cred *auth.Credentials, reply *hook.Aut
 	c.m.Touch(c.m)
 	c.succeeded()
 	c.wrong = 0
-	c.log.Info("session begun", "user", s.user, "uri", s.main.uri.Short(), "expires", lifetime)
+	c.log.Info("session begun", "user", s.user, "uri", s.main.uri.Short(), "expires", lifetime.String())
 }
 
 // lifetime returns how long a session URI may live that is asked for by h, or

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/parley-msrp/parley/host/auth"
+	"github.com/parley-msrp/parley/host/msrp"
+	"github.com/parley-msrp/parley/host/transport"
+)
+
+// relayFlags say by which relay a client is reached, and as whom.
+type relayFlags struct {
+	Relay    string `help:"The relay, such as msrps://relay.example.com:2855;tcp. Default: the demo relay of 'parley serve'." placeholder:"URI"`
+	User     string `help:"User name at the relay." required:""`
+	Password string `help:"Password; better in the environment, where 'ps' does not show it. Default: the demo's, or asked for." env:"PARLEY_PASSWORD" placeholder:"PASSWORD"`
+	CA       string `help:"PEM file of authorities to trust beside the system's." type:"existingfile" placeholder:"FILE"`
+	Expires  int    `help:"Seconds that the session is to last. 0: as long as the relay likes." default:"0"`
+}
+
+// A client is a session with a relay: a connection, a URI of its own, and the
+// path by which the relay lets others reach it.
+type client struct {
+	endpoint *msrp.Endpoint
+	conn     *msrp.Conn
+	local    string
+	usePath  []string // the relays, in the order of use (RFC 4976 §4.2)
+	expires  time.Duration
+	ended    chan error // why the connection ended
+}
+
+// path is what a peer needs to know: what the SDP path would be (RFC 4976 §5.1,
+// RELAY-12).
+func (c *client) path() string {
+	hops := slices.Clone(c.usePath)
+	slices.Reverse(hops)
+	return strings.Join(append(hops, c.local), " ")
+}
+
+// to is the To-Path to a peer whose path is known.
+func (c *client) to(peer string) ([]string, error) {
+	peer = strings.TrimSpace(peer)
+	if _, err := msrp.Path(peer).URIs(); err != nil {
+		return nil, usageError{fmt.Errorf("--peer: %w; give the whole path line of the peer, in quotes", err)}
+	}
+	return append(slices.Clone(c.usePath), strings.Fields(peer)...), nil
+}
+
+func (c *client) close() {
+	c.conn.Finish(nil)
+	<-c.ended
+}
+
+// dial connects to the relay and authenticates.
+func (f *relayFlags) dial(e *env, limits msrp.Limits) (*client, error) {
+	ca := f.CA
+	if f.Relay == "" {
+		d, err := openDemo(false)
+		if err != nil {
+			return nil, err
+		}
+		f.Relay, ca = demoRelay, d.path("ca.pem")
+		if f.Password == "" {
+			f.Password = d.password
+		}
+	}
+	u, err := msrp.ParseURI(f.Relay)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--relay: %w; write it as msrps://relay.example.com:2855;tcp", err)}
+	}
+	if u.Port == 0 {
+		u.Port = 2855 // RFC 4976 §8 (RELAY-23), as far as it goes without SRV records
+	}
+	if f.Password == "" {
+		if f.Password, err = askPassword(e, f.User); err != nil {
+			return nil, err
+		}
+	}
+	tlsConfig, err := trust(ca)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	// The user chose where to connect: nothing is closed.
+	everywhere := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	dialer := transport.Dialer{Guard: transport.Guard{Allow: everywhere}}
+	ctx, cancel := context.WithTimeout(e.ctx, 30*time.Second)
+	defer cancel()
+	nc, err := dialer.Dial(ctx, transport.Target{Host: u.Host, Port: u.Port, Secure: u.Secure, TLS: tlsConfig})
+	if err != nil {
+		return nil, fmt.Errorf("%w (is the relay running?)", err)
+	}
+	c := &client{
+		endpoint: msrp.NewEndpoint(msrp.EndpointConfig{Limits: limits, Linger: -1}),
+		local:    localURI(u.Secure, f.User), ended: make(chan error, 1),
+	}
+	c.conn = c.endpoint.NewConn(nil)
+	go c.serve(nc)
+	if err := c.auth(ctx, f); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *client) serve(nc net.Conn) {
+	c.ended <- c.endpoint.Serve(c.conn, nc)
+	close(c.ended)
+}
+
+// localURI makes a URI that nobody can connect to: all goes by the relay.
+func localURI(secure bool, user string) string {
+	var host [6]byte
+	rand.Read(host[:]) // never fails
+	u := msrp.URI{
+		Secure: secure, Host: hex.EncodeToString(host[:]) + ".invalid", Port: 2855,
+		Session: msrp.NewID(22), Transport: "tcp",
+	}
+	if strings.IndexFunc(user, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }) < 0 {
+		u.User = user // so that people see in a path whose it is
+	}
+	return u.String()
+}
+
+func askPassword(e *env, user string) (string, error) {
+	in, ok := e.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return "", usageError{errors.New("no password: set PARLEY_PASSWORD")}
+	}
+	fmt.Fprintf(e.stderr, "Password of %s: ", user)
+	password, err := term.ReadPassword(int(in.Fd()))
+	fmt.Fprintln(e.stderr)
+	return string(password), err
+}
+
+// trust trusts the authorities in file beside the system's.
+func trust(file string) (*tls.Config, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool() // a system without authorities
+	}
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("no certificate in %s", file)
+	}
+	return &tls.Config{RootCAs: roots}, nil
+}
+
+// auth gets a session URI (RFC 4976 §5.1).
+func (c *client) auth(ctx context.Context, f *relayFlags) error {
+	digest := auth.Client{Username: f.User, Password: f.Password}
+	headers := ""
+	if f.Expires > 0 {
+		headers = fmt.Sprintf("Expires: %d\r\n", f.Expires)
+	}
+	authorization := ""
+	for {
+		r, err := c.conn.RoundTrip(ctx, &msrp.Request{
+			Method: []byte("AUTH"), Paths: msrp.AppendPaths(nil, []byte(f.Relay), []byte(c.local), nil),
+			After: []byte(headers + authorization), Flag: msrp.Complete,
+		})
+		switch {
+		case err != nil:
+			return fmt.Errorf("AUTH: %w", err)
+		case r.Code == 401:
+			answer, err := digest.Answer(r.Headers("WWW-Authenticate"), "AUTH", f.Relay)
+			if err != nil {
+				return fmt.Errorf("AUTH as %s: %w", f.User, err)
+			}
+			authorization = "Authorization: " + answer + "\r\n"
+		case r.Code == 423:
+			low, _ := r.Header("Min-Expires")
+			high, _ := r.Header("Max-Expires")
+			return usageError{fmt.Errorf("--expires %d: the relay wants between %s and %s seconds", f.Expires, cmp.Or(low, "any"), cmp.Or(high, "any"))}
+		case !r.OK():
+			return fmt.Errorf("AUTH: the relay answers %d %s", r.Code, r.Comment)
+		default:
+			return c.welcome(&digest, r)
+		}
+	}
+}
+
+// welcome reads the 200 to an AUTH.
+func (c *client) welcome(digest *auth.Client, r *msrp.Reply) error {
+	info, _ := r.Header("Authentication-Info")
+	if err := digest.Success(info); err != nil {
+		return fmt.Errorf("AUTH: %w", err) // RELAY-75
+	}
+	use, _ := r.Header("Use-Path")
+	if _, err := msrp.Path(use).URIs(); err != nil {
+		return fmt.Errorf("AUTH: Use-Path: %w", err)
+	}
+	c.usePath = strings.Fields(use)
+	if s, ok := r.Header("Expires"); ok {
+		c.expires, _ = time.ParseDuration(s + "s") // informative only
+	}
+	return nil
+}

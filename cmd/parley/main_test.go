@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/parley-msrp/parley/host/config"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"parley": main})
+}
+
+// TestScripts runs the real binary. See testdata/*.txtar.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata",
+		UpdateScripts: os.Getenv("UPDATE") != "",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
+			for _, name := range []string{"PORT", "PORT2"} {
+				port, err := freePort()
+				if err != nil {
+					return err
+				}
+				e.Setenv(name, port)
+			}
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector's default costs a second per process
+			ps := map[string]*process{}
+			e.Values["processes"] = ps
+			e.Defer(func() {
+				for _, p := range ps {
+					_ = p.stop() // the script has said what was wrong
+				}
+			})
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"start": start, "await": await, "feed": feed, "end": end,
+		},
+	})
+}
+
+// freePort returns a port that nobody listens on right now.
+func freePort() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer ln.Close()
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	return port, err
+}
+
+// A process runs beside a script, which reads its output line by line.
+type process struct {
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	lines  chan string
+	stderr bytes.Buffer
+	output strings.Builder
+}
+
+func (p *process) stop() error {
+	if p.cmd.ProcessState != nil {
+		return nil
+	}
+	p.in.Close()
+	_ = p.cmd.Process.Signal(os.Interrupt)
+	for line := range p.lines {
+		p.output.WriteString(line + "\n")
+	}
+	return p.cmd.Wait()
+}
+
+func processes(ts *testscript.TestScript) map[string]*process {
+	return ts.Value("processes").(map[string]*process)
+}
+
+// start NAME ARGS… runs parley with ARGS beside the script.
+func start(ts *testscript.TestScript, _ bool, args []string) {
+	parley, err := exec.LookPath(filepath.Join(strings.Split(ts.Getenv("PATH"), ":")[0], "parley"))
+	ts.Check(err)
+	p := &process{cmd: exec.Command(parley, args[1:]...), lines: make(chan string, 1000)}
+	p.cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{"HOME", "PATH", "XDG_STATE_HOME", "PARLEY_PASSWORD", "GORACE"} {
+		p.cmd.Env = append(p.cmd.Env, name+"="+ts.Getenv(name))
+	}
+	p.cmd.Stderr = &p.stderr
+	p.in, err = p.cmd.StdinPipe()
+	ts.Check(err)
+	out, err := p.cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(p.cmd.Start())
+	processes(ts)[args[0]] = p
+	go func() {
+		defer close(p.lines)
+		for sc := bufio.NewScanner(out); sc.Scan(); {
+			p.lines <- sc.Text()
+		}
+	}()
+}
+
+// await NAME REGEXP [VARIABLE] waits for a line of output, and keeps its first group.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	p := processes(ts)[args[0]]
+	re := regexp.MustCompile(args[1])
+	for line := range p.lines {
+		p.output.WriteString(line + "\n")
+		if m := re.FindStringSubmatch(line); m != nil {
+			if len(args) > 2 {
+				ts.Setenv(args[2], m[1])
+			}
+			return
+		}
+	}
+	ts.Fatalf("%s ended without a line like %q:\n%s%s", args[0], args[1], p.output.String(), p.stderr.String())
+}
+
+// feed NAME LINE writes a line to the input.
+func feed(ts *testscript.TestScript, _ bool, args []string) {
+	_, err := fmt.Fprintln(processes(ts)[args[0]].in, args[1])
+	ts.Check(err)
+}
+
+// end NAME [CODE] interrupts a process, which must end with CODE (0), and puts
+// its output into NAME.out and NAME.err.
+func end(ts *testscript.TestScript, _ bool, args []string) {
+	p := processes(ts)[args[0]]
+	want := "0"
+	if len(args) > 1 {
+		want = args[1]
+	}
+	_ = p.stop() // its exit code says it
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".out"), []byte(p.output.String()), 0o644))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".err"), p.stderr.Bytes(), 0o644))
+	if code := fmt.Sprint(p.cmd.ProcessState.ExitCode()); code != want {
+		ts.Fatalf("%s: exit code %s\n%s", args[0], code, p.stderr.String())
+	}
+}
+
+// TestDefaultConfig: the commented configuration file is right, and says so of
+// every key.
+func TestDefaultConfig(t *testing.T) {
+	text, err := os.ReadFile("dist/parley.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	for _, name := range []string{"relay.crt", "relay.key", "users.htdigest", "authorities.pem", "other.crt", "other.key"} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := config.Parse(text, nil, nil); err != nil {
+		t.Error(err)
+	}
+	// With the comments taken from the keys that show defaults it is right, too,
+	// and has every key there is.
+	full := regexp.MustCompile(`(?m)^( *)# ( *[a-z_]+:( |$))`).ReplaceAllString(string(text), "$1$2")
+	if _, err := config.Parse([]byte(full), nil, nil); err != nil {
+		t.Errorf("%v in\n%s", err, full)
+	}
+	for _, key := range config.Keys() {
+		if !regexp.MustCompile(`(?m)[ {]` + key + `:`).MatchString("\n" + strings.ReplaceAll(full, "\n", "\n ")) {
+			t.Errorf("dist/parley.yaml says nothing of %q", key)
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parley-msrp/parley/host"
+)
+
+const minimal = `
+listeners:
+  edge: {uri: "msrp://relay.example.com:2855;tcp"}
+`
+
+func TestParse(t *testing.T) {
+	text := minimal + `
+  two:
+    uri: "msrp://[2001:db8::1]:2856;tcp"
+    plain_auth: true
+    hooks:
+      authenticate: [u, {provider: u, timeout: 50ms, on_error: next, params: {group: eu, deep: {er: 1}}}]
+providers:
+  u: {type: static, users: {"alice@example.com": {password: 1234}}}
+interfaces:
+  core: {address: 10.0.0.1, allow: [10.0.0.0/8, "fd00::/8"]}
+relay:
+  realm: example.com
+  expires: {max: 2h}
+  limits: {outbox: 1MiB, head: 8000, answers: 2kB, close_slow: true}
+log: {level: debug}
+`
+	cfg, err := Parse([]byte(text), []string{"PARLEY_RELAY__EXPIRES__MIN=2m", "PARLEY_PASSWORD=x", "PARLEY_RELAY__DIAL__ALLOW=10.0.0.0/8,192.168.0.0/16", "HOME=/"},
+		map[string]string{"log.format": "json", "relay.realm": "example.org"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := cfg.Listeners["two"]
+	for i, ok := range []bool{
+		two.URI.Host == "2001:db8::1", two.PlainAuth, len(two.Hooks.Authenticate) == 2,
+		two.Hooks.Authenticate[0].Provider == "u",
+		two.Hooks.Authenticate[1].Timeout == 50*time.Millisecond && two.Hooks.Authenticate[1].OnError == "next",
+		two.Hooks.Authenticate[1].Params["group"] == "eu",
+		cfg.Providers["u"].Users["alice@example.com"].Password == "1234",
+		cfg.Interfaces["core"].Address.String() == "10.0.0.1" && len(cfg.Interfaces["core"].Allow) == 2,
+		cfg.Relay.Realm == "example.org", cfg.Relay.Expires == host.Expires{Min: 2 * time.Minute, Max: 2 * time.Hour},
+		cfg.Relay.Limits.Outbox == 1<<20 && cfg.Relay.Limits.Head == 8000 && cfg.Relay.Limits.Answers == 2000 && cfg.Relay.Limits.CloseSlow,
+		len(cfg.Relay.Dial.Allow) == 2, cfg.Log.Level == -4 && cfg.Log.Format == "json",
+	} {
+		if !ok {
+			t.Errorf("check %d: %+v", i, cfg)
+		}
+	}
+}
+
+func TestFaults(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"empty", "", "listeners: there is none"},
+		{"not YAML", "a: [", "not YAML"},
+		{"a key twice", "log: {}\nlog: {}\n", "not YAML"},
+		{"unknown key", minimal + "relais: {}\n", "relais: unknown key; known here: interfaces, listeners, log, providers, relay"},
+		{"nearly a key", strings.Replace(minimal, "}", ", plainauth: true}", 1), "listeners.edge.plainauth: unknown key; did you mean plain_auth?"},
+		{"unknown nested", minimal + "relay: {limits: {heads: 1}}\n", "relay.limits.heads: unknown key"},
+		{"in a list", minimal + "providers: {t: {type: table, rules: [{too: x}]}}\n", "providers.t.rules.0.too: unknown key"},
+		{"wrong type", minimal + "relay: {limits: {headers: many}}\n", "relay.limits.headers: "},
+		{"a number for a map", minimal + "relay: 5\n", "relay: "},
+		{"duration without unit", minimal + "relay: {limits: {idle: 30}}\n", "relay.limits.idle: 30 is no duration"},
+		{"no size", minimal + "relay: {limits: {head: lots}}\n", `relay.limits.head: "lots" is no size`},
+		{"negative size", minimal + "relay: {limits: {head: \"-5\"}}\n", `is no size`},
+		{"no level", minimal + "log: {level: loud}\n", "log.level: "},
+		{"no format", minimal + "log: {format: xml}\n", `log.format: "xml" is not auto, text or json`},
+		{"no URI", "listeners: {a: {uri: nonsense}}\n", "listeners.a.uri: "},
+		{"URI without port", "listeners: {a: {uri: \"msrp://h.example;tcp\"}}\n", "listeners.a.uri: needs a port, such as msrps://h.example:2855;tcp"},
+		{"URI with session", "listeners: {a: {uri: \"msrp://h.example:1/secret;tcp\"}}\n", "listeners.a.uri: must not have a session-id"},
+		{"websocket", "listeners: {a: {uri: \"msrp://h.example:1;ws\"}}\n", `transport "ws" is not known`},
+		{"no uri at all", "listeners: {a: {bind: \":1\"}}\n", "listeners.a.uri: is needed"},
+		{"bind", strings.Replace(minimal, "}", ", bind: nonsense}", 1), "listeners.edge.bind: "},
+		{"bind port", strings.Replace(minimal, "}", ", bind: \":x\"}", 1), `listeners.edge.bind: "x" is no port`},
+		{"TLS missing", "listeners: {a: {uri: \"msrps://h.example:1;tcp\"}}\n", "listeners.a.tls.certificate: a file is needed"},
+		{"TLS too much", strings.Replace(minimal, "}", ", tls: {key: x}}", 1), "listeners.edge.tls: the listener's uri is msrp"},
+		{"advertise", strings.Replace(minimal, "}", ", advertise: x}", 1), `listeners.edge.advertise: there is no listener "x"`},
+		{"wrong provider", strings.Replace(minimal, "}", ", plain_auth: true, hooks: {authenticate: [t]}}", 1) + "providers: {t: {type: table}}\n",
+			`listeners.edge.hooks.authenticate.0: provider "t" of type "table" does not answer this hook; types that do: static, htdigest`},
+		{"on_error", strings.Replace(minimal, "}", ", plain_auth: true, hooks: {authenticate: [{provider: t, on_error: allow}]}}", 1) + "providers: {t: {type: static, users: {a: {ha1: x}}}}\n",
+			`listeners.edge.hooks.authenticate.0.on_error: "allow" is not deny or next`},
+		{"user", minimal + "providers: {t: {type: static, users: {a: {}}}}\n", "providers.t.users.a: needs either password or ha1"},
+		{"interface of a rule", minimal + "providers: {t: {type: table, rules: [{interface: x}]}}\n", `providers.t.rules.0.interface: there is no interface "x"`},
+		{"interface's listener", minimal + "interfaces: {i: {listener: x}}\n", `interfaces.i.listener: there is no listener "x"`},
+		{"algorithm", minimal + "relay: {digest: {algorithms: [SHA1]}}\n", "relay.digest.algorithms.0: "},
+		{"expires", minimal + "relay: {expires: {min: 2h, max: 1h}}\n", "relay.expires: must grow"},
+		{"prefix", minimal + "relay: {dial: {allow: [ten]}}\n", "relay.dial.allow"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Parse([]byte(tt.text), nil, nil)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestAllAtOnce: one run reports every fault.
+func TestAllAtOnce(t *testing.T) {
+	_, err := Parse([]byte("listeners: {a: {uri: \"msrps://h:1;tcp\", x: 1, bind: z}}\nlog: {format: q, y: 2}\n"), nil, nil)
+	var faults Faults
+	if !errors.As(err, &faults) || len(faults) != 6 {
+		t.Errorf("%d faults: %v", len(faults), err)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Load(Sources{File: filepath.Join(dir, "none.yaml")}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+	file := filepath.Join(dir, "c.yaml")
+	if err := os.WriteFile(file, []byte("nonsense: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(Sources{File: file}); err == nil || !strings.HasPrefix(err.Error(), file+": 2 faults\n") {
+		t.Errorf("%v", err)
+	}
+}
+
+// FuzzConfig: whatever the file holds, there is an error or a configuration
+// that has a listener; never a panic.
+func FuzzConfig(f *testing.F) {
+	f.Add(minimal)
+	f.Add("listeners: {a: {uri: \"msrps://h:1;tcp\", hooks: {authenticate: [x, {provider: y}]}}}\n")
+	f.Add("relay: {limits: {head: 64KiB, idle: -1s}, dial: {allow: [10.0.0.0/8]}}\n")
+	f.Add("a: &a [*a]\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		cfg, err := Parse([]byte(text), nil, nil)
+		if err == nil && len(cfg.Listeners) == 0 {
+			t.Errorf("accepted without a listener: %q", text)
+		}
+	})
+}
