@@ -1,0 +1,219 @@
+package msrptest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parley-msrp/parley/host/msrp"
+)
+
+// patience is how long a Peer waits for what it wants. In virtual time it is free.
+const patience = 5 * time.Minute
+
+// A Header is one header line.
+type Header struct{ Name, Value string }
+
+// A Frame is a copy of a whole frame.
+type Frame struct {
+	Response bool
+	TID      string
+	Method   string // of a request
+	Code     int    // of a response
+	Comment  string // of a response
+	To, From string
+	Headers  []Header // To-Path and From-Path included, in order
+	Body     []byte
+	HasBody  bool
+	Flag     byte
+	Raw      string // start line and headers
+}
+
+// Get returns the value of the first header of this name, in any case.
+func (f Frame) Get(name string) string {
+	for _, h := range f.Headers {
+		if strings.EqualFold(h.Name, name) {
+			return h.Value
+		}
+	}
+	return ""
+}
+
+// A Peer speaks for one end of a connection. What it does not get fails the test.
+type Peer struct {
+	t  testing.TB
+	nc net.Conn
+	rd *msrp.Reader
+}
+
+// NewPeer returns a Peer on nc, which is closed when the test ends.
+func NewPeer(t testing.TB, nc net.Conn) *Peer {
+	t.Cleanup(func() { nc.Close() })
+	p := &Peer{t: t, nc: nc}
+	p.rd = msrp.NewReader(nc, msrp.Limits{})
+	return p
+}
+
+// Send writes lines, each of which gets a CRLF. It says nothing about whether
+// they make a frame.
+func (p *Peer) Send(lines string) {
+	p.t.Helper()
+	p.Write([]byte(strings.ReplaceAll(lines+"\n", "\n", "\r\n")))
+}
+
+// Write writes octets.
+func (p *Peer) Write(b []byte) {
+	p.t.Helper()
+	if _, err := p.nc.Write(b); err != nil {
+		p.t.Fatalf("write to the other side: %v", err)
+	}
+}
+
+// Close closes the connection.
+func (p *Peer) Close() { p.nc.Close() }
+
+func (p *Peer) next(d time.Duration) (f Frame, err error) {
+	_ = p.nc.SetReadDeadline(time.Now().Add(d))
+	for {
+		q, err := p.rd.Next()
+		if err != nil {
+			return f, err
+		}
+		if q.First {
+			f = copyHead(q.Head)
+			f.HasBody = q.HasBody
+		}
+		f.Body = append(f.Body, q.Body...)
+		if q.Last {
+			f.Flag = byte(q.Flag)
+			return f, nil
+		}
+	}
+}
+
+func copyHead(h *msrp.Head) Frame {
+	f := Frame{
+		Response: h.IsResponse(), TID: string(h.TID), Method: string(h.Method), Code: h.Code, Comment: string(h.Comment),
+		To: string(h.To), From: string(h.From), Raw: string(h.Raw),
+	}
+	f.parseHeaders()
+	return f
+}
+
+func (f *Frame) parseHeaders() {
+	lines := strings.Split(strings.TrimSuffix(f.Raw, "\r\n"), "\r\n")
+	for _, line := range lines[1:] {
+		name, value, _ := strings.Cut(line, ":")
+		f.Headers = append(f.Headers, Header{name, strings.TrimLeft(value, " \t")})
+	}
+}
+
+// Next returns the next frame.
+func (p *Peer) Next() Frame {
+	p.t.Helper()
+	f, err := p.next(patience)
+	if err != nil {
+		p.t.Fatalf("no frame: %v", err)
+	}
+	return f
+}
+
+// WantResponse returns the next frame, which must be this response.
+func (p *Peer) WantResponse(tid string, code int) Frame {
+	p.t.Helper()
+	f := p.Next()
+	if !f.Response || f.TID != tid || f.Code != code {
+		p.t.Fatalf("want the response %d to %s, got\n%s", code, tid, f.Raw)
+	}
+	return f
+}
+
+// WantRequest returns the next frame, which must be a request of this method.
+func (p *Peer) WantRequest(method string) Frame {
+	p.t.Helper()
+	f := p.Next()
+	if f.Response || f.Method != method {
+		p.t.Fatalf("want a %s, got\n%s", method, f.Raw)
+	}
+	return f
+}
+
+// WantNothing checks that for d no frame comes and the connection lives.
+func (p *Peer) WantNothing(d time.Duration) {
+	p.t.Helper()
+	f, err := p.next(d)
+	switch {
+	case err == nil:
+		p.t.Fatalf("want nothing, got\n%s", f.Raw)
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		p.t.Fatalf("want nothing, but the connection ended: %v", err)
+	}
+	p.rd = msrp.NewReader(p.nc, msrp.Limits{}) // the other's errors are final
+}
+
+// WantClosed checks that the other side closes the connection, whatever frames
+// come before that.
+func (p *Peer) WantClosed() {
+	p.t.Helper()
+	for {
+		_, err := p.next(patience)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			p.t.Fatal("the connection is still open")
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// Respond answers a request; extra are header lines.
+func (p *Peer) Respond(f Frame, code int, extra ...string) {
+	p.t.Helper()
+	to := f.From
+	if f.Method == "SEND" {
+		to, _, _ = strings.Cut(to, " ") // RFC 4975 §7.2 (CORE-85)
+	}
+	own, _, _ := strings.Cut(f.To, " ")
+	lines := append([]string{fmt.Sprintf("MSRP %s %03d", f.TID, code), "To-Path: " + to, "From-Path: " + own}, extra...)
+	p.Send(strings.Join(append(lines, "-------"+f.TID+"$"), "\n"))
+}
+
+// Limit is how many bytes the network holds for this Peer; what is beyond waits
+// at the other side, as for a peer that does not read. 0 = 4 MiB. Only for a Pipe.
+func (p *Peer) Limit(n int) {
+	if n == 0 {
+		n = defaultBuffer
+	}
+	h := p.nc.(*end).in
+	h.set(func() { h.max = n })
+}
+
+// Peek returns the head of the next frame, which need not be complete, and
+// leaves it unread. Only for a Pipe, and before a part of that frame was read.
+func (p *Peer) Peek() Frame {
+	p.t.Helper()
+	h := p.nc.(*end).in
+	for {
+		h.mu.Lock()
+		head, _, ok := bytes.Cut(h.buf, []byte("\r\n\r\n"))
+		f := Frame{Raw: string(head)}
+		eof, change := h.eof, h.change
+		h.mu.Unlock()
+		switch {
+		case ok:
+			start := strings.Fields(f.Raw)
+			f.TID, f.Method = start[1], start[2]
+			f.parseHeaders()
+			f.To, f.From = f.Get("To-Path"), f.Get("From-Path")
+			return f
+		case eof:
+			p.t.Fatal("no frame: the connection is closed")
+		}
+		<-change
+	}
+}
