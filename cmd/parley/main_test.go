@@ -42,13 +42,13 @@ func TestScripts(t *testing.T) {
 			e.Values["processes"] = ps
 			e.Defer(func() {
 				for _, p := range ps {
-					_ = p.stop() // the script has said what was wrong
+					p.stop(true)
 				}
 			})
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": start, "await": await, "feed": feed, "end": end,
+			"start": start, "await": await, "feed": feed, "end": end(true), "eof": end(false),
 		},
 	})
 }
@@ -73,16 +73,19 @@ type process struct {
 	output strings.Builder
 }
 
-func (p *process) stop() error {
+// stop ends p; its exit code says how that went.
+func (p *process) stop(interrupt bool) {
 	if p.cmd.ProcessState != nil {
-		return nil
+		return
 	}
 	p.in.Close()
-	_ = p.cmd.Process.Signal(os.Interrupt)
+	if interrupt {
+		_ = p.cmd.Process.Signal(os.Interrupt)
+	}
 	for line := range p.lines {
 		p.output.WriteString(line + "\n")
 	}
-	return p.cmd.Wait()
+	_ = p.cmd.Wait()
 }
 
 func processes(ts *testscript.TestScript) map[string]*process {
@@ -135,19 +138,21 @@ func feed(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 }
 
-// end NAME [CODE] interrupts a process, which must end with CODE (0), and puts
-// its output into NAME.out and NAME.err.
-func end(ts *testscript.TestScript, _ bool, args []string) {
-	p := processes(ts)[args[0]]
-	want := "0"
-	if len(args) > 1 {
-		want = args[1]
-	}
-	_ = p.stop() // its exit code says it
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".out"), []byte(p.output.String()), 0o644))
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".err"), p.stderr.Bytes(), 0o644))
-	if code := fmt.Sprint(p.cmd.ProcessState.ExitCode()); code != want {
-		ts.Fatalf("%s: exit code %s\n%s", args[0], code, p.stderr.String())
+// end NAME [CODE] interrupts a process, and eof NAME [CODE] ends its input. It
+// must exit with CODE (0); what it printed goes into NAME.out and NAME.err.
+func end(interrupt bool) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		p := processes(ts)[args[0]]
+		want := "0"
+		if len(args) > 1 {
+			want = args[1]
+		}
+		p.stop(interrupt)
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]+".out"), []byte(p.output.String()), 0o644))
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]+".err"), p.stderr.Bytes(), 0o644))
+		if code := fmt.Sprint(p.cmd.ProcessState.ExitCode()); code != want {
+			ts.Fatalf("%s: exit code %s\n%s", args[0], code, p.stderr.String())
+		}
 	}
 }
 
