@@ -1,7 +1,7 @@
 // Package hook is where a deployment decides what the code cannot know: whose
 // password is this, by which interface does this session leave.
 //
-//	chain := hook.NewChain(hook.Authenticate, nil, hook.Binding[hook.AuthRequest, hook.AuthReply]{
+//	chain := hook.NewChain(nil, hook.Binding[hook.AuthRequest, hook.AuthReply]{
 //		Name: "static", Provider: users, OnError: hook.OnErrorDeny,
 //	})
 //	reply, err := chain.Run(ctx, &hook.AuthRequest{Username: "alice", …})
