@@ -423,11 +423,11 @@ func (q *queue) unget(ks []block) {
 
 // write writes b. The peer has Limits.Write for each step of progress.
 func (c *Conn) write(b *batch) error {
-	iov := b.iov
-	for len(iov) > 0 {
+	b.unwritten = b.iov
+	for len(b.unwritten) > 0 {
 		// If no deadline can be set the connection is closing; the write says so better.
 		_ = c.nc.SetWriteDeadline(time.Now().Add(c.lim.write()))
-		n, err := writeSome(c.nc, &iov)
+		n, err := writeSome(c.nc, &b.unwritten)
 		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
 			return fmt.Errorf("write: %w", err)
 		}

@@ -59,10 +59,11 @@ func (q *queue) take(dst []block, max int) []block {
 	for _, k := range q.blocks[:n] {
 		q.size -= k.n
 	}
-	if rest := q.blocks[n:]; len(rest) > 0 {
-		q.blocks = append(q.blocks[:0:0], rest...)
-	} else {
-		q.blocks = nil // an idle queue holds nothing
+	rest := copy(q.blocks, q.blocks[n:])
+	clear(q.blocks[rest:])
+	q.blocks = q.blocks[:rest]
+	if rest == 0 && cap(q.blocks) > 2*batchBlocks {
+		q.blocks = nil // a long queue was an exception
 	}
 	return dst
 }
@@ -72,7 +73,8 @@ func (q *queue) take(dst []block, max int) []block {
 type batch struct {
 	requests, answers []block
 	iov               net.Buffers
-	sent              int // octets of requests
+	unwritten         net.Buffers // the rest of iov
+	sent              int         // octets of requests
 }
 
 // order lays out the octets: answers go first, unless the octets written
