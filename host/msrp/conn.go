@@ -65,6 +65,7 @@ type Conn struct {
 
 	// Owned by Serve.
 	touched []*Conn
+	ended   Transaction // whose response is being served
 
 	lastRead atomic.Int64  // since start; when octets last came
 	deaf     atomic.Bool   // what the peer still sends is dropped
@@ -516,12 +517,13 @@ func (c *Conn) serveResponse(h *Head) {
 	if c.open != nil && c.open.slot == i {
 		c.open.slot = -1
 	}
-	tx := c.slots.release(i)
+	c.ended = c.slots.release(i)
 	if c.room != nil {
 		c.wake()
 	}
 	c.mu.Unlock()
-	tx.Owner.Done(c, &tx, Result{Code: h.Code, Head: h})
+	c.ended.Owner.Done(c, &c.ended, Result{Code: h.Code, Head: h})
+	c.ended = Transaction{}
 }
 
 // wake lets everyone who waits for room look again. mu is held.

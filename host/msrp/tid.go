@@ -106,7 +106,7 @@ type Transaction struct {
 // An Owner of transactions learns how each of them ended: in a response (then
 // Head is set), by time-out (ErrTimeout), or because the connection was lost
 // (any other error). It is called from the goroutine that found out, with no
-// lock held, and must not block.
+// lock held, and must not block. tx and r are valid during the call.
 type Owner interface {
 	Done(c *Conn, tx *Transaction, r Result)
 }
