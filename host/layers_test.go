@@ -18,6 +18,7 @@ var mayImport = map[string][]string{
 	"host/config":    {"host", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay"},
 	"host/msrptest":  {"host/msrp", "host/transport"},
 	"host":           {"host/msrp", "host/transport", "host/auth", "host/hook", "host/relay"},
+	"examples/echo":  {"host/msrp", "host/auth"},
 	"cmd/parley":     {"host", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/config"},
 }
 

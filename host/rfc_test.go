@@ -92,6 +92,7 @@ func TestRFC(t *testing.T) {
 type source struct {
 	pkg, text string
 	test      bool
+	names     map[string]bool // declared in it
 }
 
 // readSources returns the Go files of the module but this one.
@@ -102,7 +103,11 @@ func readSources(t *testing.T) (all []source) {
 			return err
 		}
 		text, err := os.ReadFile(path)
-		all = append(all, source{filepath.Base(filepath.Dir(path)), string(text), strings.HasSuffix(path, "_test.go")})
+		names := map[string]bool{}
+		for _, m := range declared.FindAllSubmatch(text, -1) {
+			names[string(m[1])] = true
+		}
+		all = append(all, source{filepath.Base(filepath.Dir(path)), string(text), strings.HasSuffix(path, "_test.go"), names})
 		return err
 	})
 	if err != nil {
@@ -111,12 +116,14 @@ func readSources(t *testing.T) (all []source) {
 	return all
 }
 
-// declares reports whether a source of pkg ("" = any) declares name: a function,
-// a method, a type, a field, a constant or a variable.
+// declared finds the names that a line declares: a function or method, a type,
+// a constant, a variable, or a field.
+var declared = regexp.MustCompile(`(?m)^(?:func (?:\([^)]*\) )?|type |const |var |\t+)([A-Za-z_][A-Za-z0-9_]*)`)
+
+// declares reports whether a source of pkg ("" = any) declares name.
 func declares(src []source, pkg, name string, test bool) bool {
-	decl := regexp.MustCompile(`(?m)(^func (\([^)]*\) )?` + name + `\b)|(^(type|const|var)? ?\t?` + name + `\b)|(^\t+` + name + `\b)`)
 	for _, s := range src {
-		if s.test == test && (pkg == "" || s.pkg == pkg) && decl.MatchString(s.text) {
+		if s.test == test && (pkg == "" || s.pkg == pkg) && s.names[name] {
 			return true
 		}
 	}

@@ -116,5 +116,5 @@ func newLogger(cfg host.Log, w io.Writer) *slog.Logger {
 	if cfg.Format == "json" || cfg.Format != "text" && !tty {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: cfg.Level}))
 	}
-	return slog.New(tint.NewHandler(w, &tint.Options{Level: cfg.Level, TimeFormat: time.TimeOnly, NoColor: !tty}))
+	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: cfg.Level, TimeFormat: time.TimeOnly, NoColor: !tty}))
 }

@@ -29,7 +29,7 @@ type Client struct {
 	tried     bool // an answer was refused
 }
 
-// Answer returns the Authorization for a 401 that carries challenges. It takes
+// Answer returns the Authorization for a 401 that carries challenges (RELAY-8). It takes
 // the first that it supports (ECO-189). A second 401 in a row that is not stale
 // means that the password is wrong.
 func (c *Client) Answer(challenges []string, method, uri string) (string, error) {

@@ -71,7 +71,8 @@ func Response(a Algorithm, ha1, method, uri, nonce, nc, cnonce string) string {
 // maxValue bounds a header value that is parsed.
 const maxValue = 4 << 10
 
-// parse reads parameters: name=token or name="quoted", parted by commas.
+// parse reads parameters: name=token or name="quoted", parted by commas, in any
+// order and with any space (RELAY-2).
 func parse(s string) (map[string]string, error) {
 	if len(s) > maxValue {
 		return nil, errors.New("auth: header longer than 4096 bytes")

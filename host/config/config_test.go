@@ -83,10 +83,14 @@ func TestFaults(t *testing.T) {
 		{"TLS missing", "listeners: {a: {uri: \"msrps://h.example:1;tcp\"}}\n", "listeners.a.tls.certificate: a file is needed"},
 		{"TLS too much", strings.Replace(minimal, "}", ", tls: {key: x}}", 1), "listeners.edge.tls: the listener's uri is msrp"},
 		{"advertise", strings.Replace(minimal, "}", ", advertise: x}", 1), `listeners.edge.advertise: there is no listener "x"`},
-		{"wrong provider", strings.Replace(minimal, "}", ", plain_auth: true, hooks: {authenticate: [t]}}", 1) + "providers: {t: {type: table}}\n",
-			`listeners.edge.hooks.authenticate.0: provider "t" of type "table" does not answer this hook; types that do: static, htdigest`},
-		{"on_error", strings.Replace(minimal, "}", ", plain_auth: true, hooks: {authenticate: [{provider: t, on_error: allow}]}}", 1) + "providers: {t: {type: static, users: {a: {ha1: x}}}}\n",
-			`listeners.edge.hooks.authenticate.0.on_error: "allow" is not deny or next`},
+		{
+			"wrong provider", strings.Replace(minimal, "}", ", plain_auth: true, hooks: {authenticate: [t]}}", 1) + "providers: {t: {type: table}}\n",
+			`listeners.edge.hooks.authenticate.0: provider "t" of type "table" does not answer this hook; types that do: static, htdigest`,
+		},
+		{
+			"on_error", strings.Replace(minimal, "}", ", plain_auth: true, hooks: {authenticate: [{provider: t, on_error: allow}]}}", 1) + "providers: {t: {type: static, users: {a: {ha1: x}}}}\n",
+			`listeners.edge.hooks.authenticate.0.on_error: "allow" is not deny or next`,
+		},
 		{"user", minimal + "providers: {t: {type: static, users: {a: {}}}}\n", "providers.t.users.a: needs either password or ha1"},
 		{"interface of a rule", minimal + "providers: {t: {type: table, rules: [{interface: x}]}}\n", `providers.t.rules.0.interface: there is no interface "x"`},
 		{"interface's listener", minimal + "interfaces: {i: {listener: x}}\n", `interfaces.i.listener: there is no listener "x"`},

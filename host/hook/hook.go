@@ -68,7 +68,8 @@ func (q *AuthRequest) LogValue() slog.Value {
 	)
 }
 
-// An AuthReply says whose password it is. With Done, exactly one of Password,
+// An AuthReply says whose password it is: who may use the relay is policy
+// (RFC 4976 §6.3, RELAY-67). With Done, exactly one of Password,
 // HA1 and Authenticated is set.
 type AuthReply struct {
 	Reply

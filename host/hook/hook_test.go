@@ -182,8 +182,13 @@ func TestTable(t *testing.T) {
 		}
 	}
 	_, err = NewTable([]Rule{
-		{To: "a/b", Interface: "core"}, {From: "x", Interface: "core"}, {Scheme: "sip", Interface: "core"},
-		{}, {Interface: "none"}, {Interface: "core", Deny: true}, {Deny: true, Status: 500},
+		{To: "a/b", Interface: "core"},
+		{From: "x", Interface: "core"},
+		{Scheme: "sip", Interface: "core"},
+		{},
+		{Interface: "none"},
+		{Interface: "core", Deny: true},
+		{Deny: true, Status: 500},
 	}, known)
 	for i, want := range []string{"to:", "from:", "scheme:", "neither", `no interface "none"`, "both", "status:"} {
 		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("rule %d: ", i)) || !strings.Contains(err.Error(), want) {

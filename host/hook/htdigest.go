@@ -22,7 +22,7 @@ const maxHTDigest = 64 << 20
 const settle = 200 * time.Millisecond
 
 // HTDigest answers authenticate from a file of user:realm:HA1 lines, as
-// Apache's htdigest writes it. It knows MD5 only.
+// Apache's htdigest writes it: hashes, not passwords (RELAY-81). It knows MD5 only.
 type HTDigest struct {
 	path  string
 	log   *slog.Logger

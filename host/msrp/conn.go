@@ -369,7 +369,7 @@ func (c *Conn) flush() {
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// drain writes until nothing is queued.
+// drain writes until nothing is queued; there is one writer (RELAY-114).
 func (c *Conn) drain() {
 	defer c.writers.Done()
 	b := batches.Get().(*batch)
@@ -504,6 +504,7 @@ func (c *Conn) expire() {
 	}
 }
 
+// serveResponse ends the transaction that a response names (RELAY-105).
 func (c *Conn) serveResponse(h *Head) {
 	if h.Err != nil {
 		return // RFC 4976 §6.4.3 (RELAY-104): what cannot be parsed is dropped; the time-out tells

@@ -96,7 +96,7 @@ type SessionConfig struct {
 	// Local is the own URI, exactly as the SDP path has it.
 	Local string
 	// Peer is the To-Path, its leftmost URI the next hop. It may be empty while
-	// Conn is: then the From-Path of the first request is the way back.
+	// Conn is: then the From-Path of the first request is the way back (RELAY-18).
 	Peer []string
 	// Conn is set in an active session. nil = the connection of the first
 	// request. Who is active must Bind or Send at once (RFC 4975 §5.4, CORE-115).

@@ -15,7 +15,7 @@ type Limits struct {
 	// Default 16 KiB.
 	Piece int
 	// OtherBody is the longest body of a request other than SEND, in bytes;
-	// more ends the connection. Default 10240 (RFC 4975 §7.1).
+	// more ends the connection. Default 10240 (RFC 4975 §7.1, §7.1.2, CORE-108).
 	OtherBody int
 	// Outbox is how many bytes of requests may wait to be written to one
 	// connection. Default 256 KiB.

@@ -86,7 +86,7 @@ func (r *Reader) Close() {
 }
 
 func (r *Reader) release() {
-	if r.buf != nil && len(r.buf) == bufSize {
+	if len(r.buf) == bufSize {
 		buffers.Put((*[bufSize]byte)(r.buf))
 	}
 	r.buf, r.r, r.w, r.frame = nil, 0, 0, 0

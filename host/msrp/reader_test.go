@@ -98,7 +98,7 @@ func TestReaderBodies(t *testing.T) {
 	}
 }
 
-// TestReaderSplit cuts a stream in two at every octet.
+// TestReaderSplit cuts a stream in two at every octet (CORE-36).
 func TestReaderSplit(t *testing.T) {
 	in := frame("abcd", "hello\r\n-------abc", Continue) + frame("wxyz", "", Complete) +
 		"MSRP qrst 200 OK\r\nTo-Path: msrp://b.example:1/x;tcp\r\nFrom-Path: msrp://a.example:1/y;tcp\r\n-------qrst$\r\n"
@@ -160,7 +160,8 @@ func TestReaderErrors(t *testing.T) {
 	}
 }
 
-// TestHeadFaults: a fault within a frame leaves the next frame readable.
+// TestHeadFaults: a fault within a frame leaves the next frame readable
+// (CORE-22, CORE-24).
 func TestHeadFaults(t *testing.T) {
 	const (
 		to   = "To-Path: msrp://b.example:1;tcp\r\n"

@@ -278,7 +278,7 @@ func AppendReport(before, after []byte, messageID []byte, st Status) (b, a []byt
 // A Stream sends one message, or the rest of one, of a length that need not be
 // known: as one SEND with range-end "*" that is interrupted when something else
 // waits for the connection, and goes on in another (RFC 4975 §7.1.1, CORE-48,
-// CORE-53, CORE-55, CORE-56). It is for one goroutine.
+// CORE-53, CORE-55, CORE-56; for a relay RELAY-90). It is for one goroutine.
 type Stream struct {
 	// Set by NewStream, then read-only.
 	c                    *Conn

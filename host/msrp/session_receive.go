@@ -39,7 +39,7 @@ type ReportHandler interface {
 	Report(s *Session, messageID string, r ByteRange, st Status)
 }
 
-// A Sink takes the octets of one message.
+// A Sink takes the octets of one message, as they come (CORE-78).
 type Sink interface {
 	// WriteAt is called as octets come: in any order, and more than once for
 	// the same offset; the last counts (RFC 4975 §7.3.1, CORE-72). off is below
@@ -117,7 +117,7 @@ func (m *Incoming) Report(st Status) error {
 }
 
 // report queues a REPORT if one is wanted. Success-Report and Failure-Report do
-// not touch each other (RFC 4975 §7.1.3, §7.1.4, CORE-83, CORE-102, CORE-103).
+// not touch each other (RFC 4975 §7.1.2..7.1.4, CORE-83, CORE-102..104).
 func (s *Session) report(way string, id []byte, r ByteRange, st Status, success bool, failure ReportWish) error {
 	if st.Code/100 == 2 && !success || st.Code/100 != 2 && failure == No {
 		return nil

@@ -17,7 +17,7 @@ var (
 	// ErrSize: the body is shorter or longer than Message.Size.
 	ErrSize = errors.New("msrp: body does not have the size given")
 	// ErrNoReport: a success REPORT did not come before Limits.Remembered later
-	// messages were sent.
+	// messages were sent. How long to wait is the application's to say (CORE-97).
 	ErrNoReport = errors.New("msrp: no success report")
 )
 
@@ -229,7 +229,8 @@ func (s *Session) Bind(ctx context.Context) error {
 	return err
 }
 
-// paths returns the lines To-Path and From-Path. s is bound.
+// paths returns the lines To-Path and From-Path; the latter has the own URI
+// alone (RFC 4976 §5.2, RELAY-13). s is bound.
 func (s *Session) paths() []byte { return AppendPaths(nil, []byte(s.to), []byte(s.cfg.Local), nil) }
 
 // Send sends m and returns when all of it is queued, or cannot be: m was

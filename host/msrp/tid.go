@@ -18,7 +18,7 @@ const (
 	maxSlots  = 1 << 24
 )
 
-// newTID makes the transaction id of a slot. math/rand/v2's global source is
+// newTID makes the transaction id of a slot, new at each hop (RELAY-48). math/rand/v2's global source is
 // ChaCha8 seeded by the system, needs no lock and no allocation.
 func newTID(slot int32) (tid [tidLen]byte) {
 	x, y := mathrand.Uint64(), mathrand.Uint32()

@@ -159,8 +159,8 @@ func (u URI) String() string {
 	return string(append(b, u.Params...))
 }
 
-// Short prints u for logs: a session URI is a bearer secret (RFC 4976 §9.3,
-// RELAY-124), so of the session-id only the first four characters are shown.
+// Short prints u for logs: a session URI is a bearer secret (RFC 4976 §3.1,
+// §9.3, RELAY-11, RELAY-124), so of the session-id only the first four characters are shown.
 func (u URI) Short() string {
 	u.User, u.Params = "", ""
 	if len(u.Session) > 4 {

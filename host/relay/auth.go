@@ -126,7 +126,7 @@ func (c *conn) openSession(h *msrp.Head, cred *auth.Credentials, reply *hook.Aut
 }
 
 // lifetime returns how long a session URI may live that is asked for by h, or
-// answers 423 (RFC 4976 §4.6, RELAY-57).
+// answers 423 (RFC 4976 §4.6, §10.3, RELAY-5, RELAY-9, RELAY-57).
 func (c *conn) lifetime(h *msrp.Head, max time.Duration) (time.Duration, bool) {
 	lo, hi := c.r.expires.Min, c.r.expires.Max
 	if max > 0 && max < hi {

@@ -76,7 +76,8 @@ func (c *conn) refuseSyntax(h *msrp.Head, err error) {
 	c.refuse(h, refusedSyntax, 400, comment)
 }
 
-// forwardWhole forwards a SEND that is there whole: the hot path.
+// forwardWhole forwards a SEND that is there whole: the hot path. All but
+// Failure-Report "no" wait for a response (RELAY-110).
 func (c *conn) forwardWhole(rt *route, p *msrp.Piece) {
 	h := p.Head
 	rng, ok := outRange(p)

@@ -263,7 +263,7 @@ func TestSizes(t *testing.T) {
 }
 
 // TestBurst: 10,000 messages in one burst arrive all and in order (RELAY-92),
-// and each is answered.
+// and each is answered, without waiting for answers (CORE-61).
 func TestBurst(t *testing.T) {
 	const n = 10_000
 	inWorld(t, nil, func(w *world) {

@@ -70,8 +70,8 @@ type Listener struct {
 	// Advertise names the listener whose URI clients of this one get in
 	// Use-Path. "" = this one.
 	Advertise string
-	// PlainAuth allows AUTH without TLS, which RFC 4976 §6.3 forbids
-	// (RELAY-26): for tests and closed networks only.
+	// PlainAuth allows AUTH without TLS, which RFC 4976 §6.3 and §9.2 forbid
+	// (RELAY-26, RELAY-30): for tests and closed networks only.
 	PlainAuth bool
 	Hooks     Hooks
 }
@@ -102,7 +102,7 @@ type Expires struct {
 	Max     time.Duration // more is answered 423. 0 = 1 h
 }
 
-// Limits bounds what peers can make the relay do. In each field 0 means the default.
+// Limits bounds what peers can make the relay do (RELAY-68). In each field 0 means the default.
 type Limits struct {
 	// Conn are the limits of each connection.
 	Conn msrp.Limits
@@ -130,7 +130,8 @@ type Limits struct {
 	// Sessions is how many session URIs one connection may hold. Default 1000.
 	Sessions int
 	// Peers is how many peers may be connected to one session URI, and how many
-	// next hops one session may have. Default 32.
+	// next hops one session may have: a relay must not be turned against a victim
+	// (CORE-152). Default 32.
 	Peers int
 	// Stall is how long a connection that sends to one slow peer only may have
 	// to wait for room there. Default 10 s.

@@ -125,7 +125,7 @@ func TestBothOnOneRelay(t *testing.T) {
 }
 
 // TestPeerWithoutRelay: a peer connects to a session URI, and what comes back
-// goes over its connection, never by a new one (RELAY-43 a and b, RELAY-51).
+// goes over its connection, never by a new one (RELAY-31, RELAY-43 a and b, RELAY-51).
 func TestPeerWithoutRelay(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
 		a := w.client("edge", "alice")

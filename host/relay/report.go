@@ -9,7 +9,8 @@ import (
 
 // A reporter tells the original sender that a SEND this relay answered for was
 // lost: "the hop that got a non-200 or a time-out from its next hop" does
-// (RFC 4976 §6.4.1, §6.4.3, RELAY-84..87).
+// (RFC 4976 §6.4.1, §6.4.3, RELAY-84..87). Responses go no further (RELAY-99),
+// and of success only the last endpoint reports (RELAY-100).
 type reporter struct {
 	rt *route
 	// partial: Failure-Report was "partial", which leaves out time-outs
@@ -94,7 +95,8 @@ func (c *conn) forwardOther(rt *route, p *msrp.Piece) {
 }
 
 // inTransit is a request that was forwarded and whose response goes back under
-// the transaction id it came with (RFC 4976 §6.4.3, RELAY-107). If none comes
+// the transaction id it came with, over the connection it came on (RFC 4976
+// §6.4.3, RELAY-52, RELAY-107). If none comes
 // its sender notices by itself (RELAY-109).
 type inTransit struct {
 	rt     *route

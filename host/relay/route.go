@@ -89,6 +89,7 @@ func (c *conn) resolve(p *msrp.Piece) *route {
 		c.refuseHere(h, e)
 		return nil
 	case e == nil:
+		// RFC 4976 §6.3 (RELAY-65): "discard"; the sender may know.
 		c.refuse(h, refusedUnknown, 481, "")
 		return nil
 	}

@@ -223,7 +223,10 @@ func dirsOf(file string) []string {
 	return dirs
 }
 
-// ServerTLS returns the TLS configuration of a listener that uses certs.
+// ServerTLS returns the TLS configuration of a listener that uses certs: TLS 1.2
+// at least, with the ciphers that Go holds safe (RFC 4975 §14.2 by today's
+// standards, CORE-125), and the certificate for the name asked for (RFC 4976
+// §6.1, RELAY-27).
 func ServerTLS(certs *Certificates) *tls.Config {
 	return &tls.Config{
 		GetCertificate: certs.GetCertificate,
