@@ -109,7 +109,7 @@ func (f *relayFlags) dial(e *env, limits msrp.Limits) (*client, error) {
 	}
 	c.conn = c.endpoint.NewConn(nil)
 	go c.serve(nc)
-	if err := c.auth(ctx, f); err != nil {
+	if err := c.auth(ctx, f, u.Secure); err != nil {
 		c.close()
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func trust(file string) (*tls.Config, error) {
 }
 
 // auth gets a session URI (RFC 4976 §5.1).
-func (c *client) auth(ctx context.Context, f *relayFlags) error {
+func (c *client) auth(ctx context.Context, f *relayFlags, secure bool) error {
 	digest := auth.Client{Username: f.User, Password: f.Password}
 	headers := ""
 	if f.Expires > 0 {
@@ -194,16 +194,18 @@ func (c *client) auth(ctx context.Context, f *relayFlags) error {
 		case !r.OK():
 			return fmt.Errorf("AUTH: the relay answers %d %s", r.Code, r.Comment)
 		default:
-			return c.welcome(&digest, r)
+			return c.welcome(&digest, r, secure)
 		}
 	}
 }
 
 // welcome reads the 200 to an AUTH.
-func (c *client) welcome(digest *auth.Client, r *msrp.Reply) error {
+func (c *client) welcome(digest *auth.Client, r *msrp.Reply, secure bool) error {
 	info, _ := r.Header("Authentication-Info")
-	if err := digest.Success(info); err != nil {
-		return fmt.Errorf("AUTH: %w", err) // RELAY-75
+	// A relay whose plugin checked the digest has no secret to prove; then its
+	// certificate has to do (RELAY-75).
+	if err := digest.Success(info); err != nil && (!errors.Is(err, auth.ErrNoRspAuth) || !secure) {
+		return fmt.Errorf("AUTH: %w", err)
 	}
 	use, _ := r.Header("Use-Path")
 	if _, err := msrp.Path(use).URIs(); err != nil {

@@ -1,240 +1,274 @@
 package auth
 
 import (
-	"crypto/hmac"
+	"bytes"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
+	"slices"
 	"strconv"
-	"sync"
+	"strings"
 	"time"
 )
 
-// A ServerConfig says how a Server challenges. Realm must be set.
+// A ServerConfig configures a Server. Only Realm must be set.
 type ServerConfig struct {
+	// Realm is what users see and what their HA1 are made for.
 	Realm string
-	// Key authenticates nonces: at least 16 random octets. nil = made anew, so
-	// that nonces do not outlive the process.
+	// Key authenticates nonces: at least 16 random octets, nil = made by
+	// NewServer. Servers may share a key only if they never use the same
+	// connection number, since each knows only its own replays.
 	Key []byte
-	// Lifetime is how long a nonce is good for. 0 = 2 min.
+	// Lifetime is how long a nonce is good for. 0 = 2 min (RELAY-78: 30-300 s).
 	Lifetime time.Duration
-	// Algorithms are offered in this order. nil = MD5 only, which is all that
-	// RFC 4976's grammar allows (RELAY-80).
+	// Algorithms to offer; nil = MD5 alone. MD5 is always offered first,
+	// although RFC 8760 §2.3 (ECO-188) wants the best first: msrplib knows
+	// nothing else and reads only the first challenge (RELAY-80).
 	Algorithms []Algorithm
-	// MaxReplay is how many nonces that were used are remembered per Lifetime;
-	// beyond it clients are asked to try again. 0 = 1,000,000.
+	// MaxReplay is how many used nonces are remembered per Lifetime, about 50
+	// octets each, twice. Where more are used, nonces expire earlier. 0 = 65536.
 	MaxReplay int
 }
 
-// A Server challenges clients and checks their answers. It keeps nothing of a
-// nonce before that was used with the right password.
+func (c ServerConfig) lifetime() time.Duration {
+	if c.Lifetime == 0 {
+		return 2 * time.Minute
+	}
+	return c.Lifetime
+}
+
+func (c ServerConfig) maxReplay() int {
+	if c.MaxReplay == 0 {
+		return 1 << 16
+	}
+	return c.MaxReplay
+}
+
+// algorithms returns what to offer, MD5 first.
+func (c ServerConfig) algorithms() []Algorithm {
+	if len(c.Algorithms) == 0 {
+		return []Algorithm{MD5}
+	}
+	return slices.Compact(slices.Sorted(slices.Values(c.Algorithms)))
+}
+
+// Validate reports all that is wrong with c. There is no switching off: a
+// negative Lifetime or MaxReplay would mean to accept replays.
+func (c ServerConfig) Validate() error {
+	var errs []error
+	bad := func(is bool, text string) {
+		if is {
+			errs = append(errs, errors.New("auth: "+text))
+		}
+	}
+	bad(c.Realm == "", "no realm")
+	// msrplib, for one, ends a value at the first quote.
+	bad(strings.ContainsFunc(c.Realm, isControl) || strings.ContainsAny(c.Realm, "\"\\\t"), "realm with a quote, backslash or control character")
+	bad(c.Key != nil && len(c.Key) < 16, "key shorter than 16 octets")
+	bad(c.Lifetime < 0, "negative nonce lifetime")
+	bad(c.MaxReplay < 0, "negative size of the replay table")
+	bad(slices.ContainsFunc(c.Algorithms, func(a Algorithm) bool { return a != MD5 && a != SHA256 }), "unknown algorithm")
+	return errors.Join(errs...)
+}
+
+// A Server is the relay's side: it makes challenges and judges answers. It is
+// safe for concurrent use.
+//
+//  1. A nonce is good on the connection that it was made for, and nowhere else.
+//  2. Nothing is remembered for a peer before it has given a right answer.
+//  3. "stale" is said to right answers only, so it tells nothing to who guesses.
+//  4. An unknown user and a wrong password look the same and take as long.
 type Server struct {
 	// Set by NewServer, then read-only.
-	cfg    ServerConfig
-	decoy  map[Algorithm]string // the HA1 of users that do not exist
+	realm  string
+	key    []byte
+	algs   []Algorithm
 	opaque string
+	decoy  string // the password of users that do not exist
 
-	mu       sync.Mutex // guards what follows
-	used     map[string]uint32
-	usedOld  map[string]uint32
-	turnOver time.Time // when used becomes usedOld
+	guard *replayGuard
 }
+
+// NewServer returns the server that c describes.
+func NewServer(c ServerConfig) (*Server, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	key := bytes.Clone(c.Key)
+	if key == nil {
+		key = []byte(rand.Text())
+	}
+	return &Server{
+		realm: c.Realm, key: key, algs: c.algorithms(),
+		opaque: rand.Text(), decoy: rand.Text(),
+		guard: newReplayGuard(c.lifetime(), c.maxReplay()),
+	}, nil
+}
+
+// Realm returns the configured realm.
+func (s *Server) Realm() string { return s.realm }
+
+// Challenges returns values for WWW-Authenticate, one header each. conn is a
+// number that no other connection gets as long as this process runs. stale
+// is what Verify said, and false otherwise.
+func (s *Server) Challenges(conn uint64, stale bool) []string {
+	nonce := s.newNonce(conn)
+	var values []string
+	for _, alg := range s.algs {
+		c := Challenge{
+			Realm:     s.realm,
+			Nonce:     nonce,
+			Algorithm: alg,
+			// The nonce holds all there is to know. But msrplib crashes
+			// without opaque.
+			Opaque: s.opaque,
+			Stale:  stale,
+			// RFC 4976 §9.1 (RELAY-69, 71): qop always, and never auth-int.
+			QOP: "auth",
+		}
+		values = append(values, c.String())
+	}
+	return values
+}
+
+// A Refusal is why credentials were refused without a look at the digest. The
+// answer is 401 with a new challenge that is not stale. It is one of the
+// constants below, so it serves as a metric label.
+type Refusal string
 
 const (
-	nonceTime   = 8
-	nonceRandom = 16
-	nonceMAC    = 16
+	RefusedQOP       Refusal = "qop is not auth"          // or absent
+	RefusedNC        Refusal = "nc is absent or zero"     // RELAY-76: it starts at 1
+	RefusedCNonce    Refusal = "cnonce is absent"         // RELAY-71
+	RefusedRealm     Refusal = "realm is not ours"        // RELAY-74
+	RefusedAlgorithm Refusal = "algorithm is not offered" // RELAY-69
+	RefusedResponse  Refusal = "response does not fit the algorithm"
+	RefusedNonce     Refusal = "nonce is not ours" // or was made for another connection
 )
 
-// NewServer returns a Server.
-func NewServer(cfg ServerConfig) (*Server, error) {
-	if cfg.Realm == "" {
-		return nil, errors.New("auth: no realm")
-	}
-	if cfg.Key == nil {
-		cfg.Key = make([]byte, 32)
-		rand.Read(cfg.Key) // never fails
-	}
-	if len(cfg.Key) < 16 {
-		return nil, fmt.Errorf("auth: the key has %d octets; 16 are the least", len(cfg.Key))
-	}
-	if cfg.Lifetime == 0 {
-		cfg.Lifetime = 2 * time.Minute
-	}
-	if cfg.Algorithms == nil {
-		cfg.Algorithms = []Algorithm{MD5}
-	}
-	if cfg.MaxReplay == 0 {
-		cfg.MaxReplay = 1_000_000
-	}
-	s := &Server{cfg: cfg, decoy: map[Algorithm]string{}, used: map[string]uint32{}}
-	for _, a := range cfg.Algorithms {
-		if _, err := ParseAlgorithm(string(a)); err != nil {
-			return nil, err
-		}
-		var secret [32]byte
-		rand.Read(secret[:]) // never fails
-		s.decoy[a] = hex.EncodeToString(secret[:])[:a.digits()]
-	}
-	s.opaque = base64.RawURLEncoding.EncodeToString(s.mac([]byte("opaque"))[:9])
-	return s, nil
-}
+func (r Refusal) Error() string { return "auth: " + string(r) }
 
-// Realm returns the realm of all challenges.
-func (s *Server) Realm() string { return s.cfg.Realm }
-
-func (s *Server) mac(parts ...[]byte) []byte {
-	h := hmac.New(sha256.New, s.cfg.Key)
-	for _, p := range parts {
-		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(p))))
-		h.Write(p)
-	}
-	return h.Sum(nil)[:nonceMAC]
-}
-
-// nonce makes one that is good on connection conn only: its time, random octets
-// and a MAC over both and what they are for (RELAY-78).
-func (s *Server) nonce(conn uint64) string {
-	b := make([]byte, nonceTime+nonceRandom, nonceTime+nonceRandom+nonceMAC)
-	binary.BigEndian.PutUint64(b, uint64(time.Now().UnixNano()))
-	rand.Read(b[nonceTime:]) // never fails
-	return base64.RawURLEncoding.EncodeToString(append(b, s.nonceMAC(conn, b)...))
-}
-
-func (s *Server) nonceMAC(conn uint64, b []byte) []byte {
-	return s.mac([]byte("nonce"), []byte(s.cfg.Realm), binary.BigEndian.AppendUint64(nil, conn), b)
-}
-
-// Challenges returns the values of the WWW-Authenticate headers of a 401 on
-// connection conn, one for each algorithm. stale says that only the nonce was
-// at fault (RELAY-77).
-func (s *Server) Challenges(conn uint64, stale bool) []string {
-	var lines []string
-	for _, a := range s.cfg.Algorithms {
-		lines = append(lines, Challenge{
-			Realm: s.cfg.Realm, Nonce: s.nonce(conn), Opaque: s.opaque, Stale: stale, Algorithm: a, QOP: []string{"auth"},
-		}.String())
-	}
-	return lines
-}
-
-// A Check is credentials that answer a challenge of ours, not yet compared with
-// a secret.
+// A Check is credentials that Server.Check let pass: complete, and for a nonce
+// of ours. It has one owner and is of use for one request.
 type Check struct {
-	cred  Credentials
-	nc    uint32
-	stale bool
-	ha1   string // set by Verify
+	cred   Credentials
+	id     nonceID
+	issued int64
+	nc     uint32
+	ha1    string // set by Verify if it says OK and knows it
 }
 
-// Errors of Server.Check.
-var (
-	ErrMalformed = errors.New("auth: credentials lack what a digest needs")
-	ErrNotOurs   = errors.New("auth: not an answer to a challenge of this connection")
-)
-
-// Check looks at all of c that needs no secret: realm, algorithm, qop, and that
-// the nonce was given to connection conn.
+// Check tells, without any secret, whether c can be an answer to a challenge
+// of this server on conn. The error is a [Refusal]. opaque is not looked at:
+// not all clients return it, and it proves nothing that the nonce does not.
 func (s *Server) Check(conn uint64, c Credentials) (*Check, error) {
+	if c.QOP != "auth" {
+		return nil, RefusedQOP
+	}
 	nc, err := strconv.ParseUint(c.NC, 16, 32)
-	switch {
-	case err != nil || len(c.NC) != 8 || nc == 0,
-		c.CNonce == "" || c.QOP != "auth", // RFC 4976 §9.1 (RELAY-71)
-		len(c.Response) != c.Algorithm.digits():
-		return nil, ErrMalformed
+	if !isNC(c.NC) || err != nil || nc == 0 {
+		return nil, RefusedNC
 	}
-	if c.Realm != s.cfg.Realm || s.decoy[c.Algorithm] == "" {
-		return nil, ErrNotOurs
+	if c.CNonce == "" {
+		return nil, RefusedCNonce
 	}
-	b, err := base64.RawURLEncoding.DecodeString(c.Nonce)
-	if err != nil || len(b) != nonceTime+nonceRandom+nonceMAC {
-		return nil, ErrNotOurs
+	if c.Realm != s.realm {
+		return nil, RefusedRealm
 	}
-	body, mac := b[:nonceTime+nonceRandom], b[nonceTime+nonceRandom:]
-	if !hmac.Equal(mac, s.nonceMAC(conn, body)) {
-		return nil, ErrNotOurs
+	if !slices.Contains(s.algs, c.Algorithm) {
+		return nil, RefusedAlgorithm
 	}
-	age := time.Since(time.Unix(0, int64(binary.BigEndian.Uint64(b))))
-	return &Check{cred: c, nc: uint32(nc), stale: age > s.cfg.Lifetime || age < 0}, nil
+	if len(c.Response) != c.Algorithm.digits() {
+		return nil, RefusedResponse
+	}
+	id, issued, ok := s.openNonce(conn, c.Nonce)
+	if !ok {
+		return nil, RefusedNonce
+	}
+	return &Check{cred: c, id: id, issued: issued, nc: uint32(nc)}, nil
 }
 
-// A Secret is what is known of a user: nothing (the zero Secret), a password,
-// its HA1 under the algorithm of the credentials, or that somebody else has
-// checked them.
+// A Secret is what a lookup found out about a user. The first field that is
+// set counts. The zero Secret is that of an unknown user: it lets nobody in,
+// and nobody has an empty password.
 type Secret struct {
+	Unknown       bool   // no such user
+	Authenticated bool   // the lookup compared the digest itself
+	HA1           string // made for this user, the server's realm and the algorithm of the credentials
 	Password      string
-	HA1           string
-	Authenticated bool
 }
 
-// A Result is what Verify found.
+// Format keeps the secret out of every fmt verb, and so out of logs.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "auth.Secret(hidden)") }
+
+// LogValue keeps the secret out of logs.
+func (Secret) LogValue() slog.Value { return slog.StringValue("auth.Secret(hidden)") }
+
+// A Result is a Server's judgement. The zero Result is a wrong password, an
+// unknown user or a digest for another URI: 401 with Challenges(conn, false),
+// and a failed AUTH (RELAY-39).
 type Result struct {
-	OK    bool
-	Stale bool // right, but the nonce is too old or was used: ask again
+	OK bool // 200 with Info
+	// Stale: the digest is right, but the nonce is too old or was used with
+	// this nc or a higher one. 401 with Challenges(conn, true).
+	Stale bool
 }
 
-// Verify compares k with what the user's secret makes of uri, which is the
-// rightmost To-Path URI as it stands on the wire (RELAY-72). An unknown user is
-// computed like a known one, and the comparison takes constant time (RELAY-79).
-func (s *Server) Verify(k *Check, method, uri string, secret Secret) Result {
-	c := &k.cred
-	known := true
+// Verify judges k. method is that of the request, and digestURI the rightmost
+// URI of its To-Path, octet for octet as it came (RFC 4976 §9.1, RELAY-72).
+// Credentials whose uri is present and differs from it in any octet are wrong.
+//
+// A nonce used before is stale and not wrong, so that a client which lost our
+// answer, or never counts nc up, tries again instead of asking for a password.
+func (s *Server) Verify(k *Check, method, digestURI string, secret Secret) Result {
+	k.ha1 = ""
+	// All users take the same steps, to the same end, so that time does not
+	// tell whether one exists (RELAY-79): even where HA1 is at hand, an HA1 is
+	// made, and the digest of an unknown user is compared.
+	c := k.cred
+	password := secret.Password
+	if password == "" {
+		password = s.decoy
+	}
+	ha1 := HA1(c.Algorithm, c.Username, c.Realm, password)
+	if secret.HA1 != "" {
+		ha1 = strings.ToLower(secret.HA1) // some tools write hex in upper case
+	}
+	want := Response(c.Algorithm, ha1, method, digestURI, c.Nonce, c.NC, c.CNonce)
+	right := subtle.ConstantTimeCompare([]byte(want), []byte(c.Response)) == 1
+	haveHA1 := secret.HA1 != "" || secret.Password != ""
+
 	switch {
-	case secret.HA1 != "":
-		k.ha1 = secret.HA1
-	case secret.Password != "":
-		k.ha1 = HA1(c.Algorithm, c.Username, c.Realm, secret.Password)
-	default:
-		_ = HA1(c.Algorithm, c.Username, c.Realm, s.opaque) // takes the time that a password would
-		k.ha1, known = s.decoy[c.Algorithm], false
-	}
-	want := Response(c.Algorithm, k.ha1, method, uri, c.Nonce, c.NC, c.CNonce)
-	ok := subtle.ConstantTimeCompare([]byte(want), []byte(c.Response)) == 1 && known
-	if secret.Authenticated {
-		ok, k.ha1 = true, ""
-	}
-	// A uri that the client names must be the one it means (RELAY-4).
-	if !ok || c.URI != "" && c.URI != uri {
+	case c.URI != "" && c.URI != digestURI:
+		return Result{}
+	case secret.Unknown:
+		return Result{}
+	case secret.Authenticated:
+	case !haveHA1 || !right:
 		return Result{}
 	}
-	if k.stale || !s.use(c.Nonce, k.nc) {
+	// Only from here on may state be made, or stale be said.
+	if !s.guard.use(k.id, k.issued, k.nc) {
 		return Result{Stale: true}
+	}
+	if haveHA1 {
+		k.ha1 = ha1
 	}
 	return Result{OK: true}
 }
 
-// use reports whether the count of a nonce is new: each may be used once, and
-// they must grow (RELAY-78). When the table is full the answer is no.
-func (s *Server) use(nonce string, nc uint32) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now := time.Now(); now.After(s.turnOver) {
-		if now.After(s.turnOver.Add(s.cfg.Lifetime)) {
-			s.used = map[string]uint32{}
-		}
-		// A nonce lives for one turn, so that two tables hold all that live.
-		s.usedOld, s.used, s.turnOver = s.used, map[string]uint32{}, now.Add(s.cfg.Lifetime)
-	}
-	last := max(s.used[nonce], s.usedOld[nonce])
-	if _, known := s.used[nonce]; nc <= last || !known && len(s.used) >= s.cfg.MaxReplay {
-		return false
-	}
-	s.used[nonce] = nc
-	return true
-}
-
-// Info returns the value of Authentication-Info for the 200 to k on connection
-// conn (RELAY-73). If somebody else checked the digest there is no HA1 and so no rspauth.
-func (s *Server) Info(conn uint64, k *Check, uri string) string {
-	c := &k.cred
-	i := Info{NextNonce: s.nonce(conn), QOP: "auth", CNonce: c.CNonce, NC: c.NC}
+// Info returns the value of Authentication-Info for the 200 (RFC 4976 §9.1,
+// RELAY-73), after Verify said OK, with a nonce for the next AUTH on conn.
+// rspauth is left out when the lookup authenticated the user without telling
+// HA1 or password: it cannot be computed then.
+func (s *Server) Info(conn uint64, k *Check, digestURI string) string {
+	c := k.cred
+	i := Info{NextNonce: s.newNonce(conn), QOP: c.QOP, CNonce: c.CNonce, NC: c.NC}
 	if k.ha1 != "" {
-		i.RspAuth = Response(c.Algorithm, k.ha1, "", uri, c.Nonce, c.NC, c.CNonce)
+		i.RspAuth = RspAuth(c.Algorithm, k.ha1, digestURI, c.Nonce, c.NC, c.CNonce)
 	}
 	return i.String()
 }

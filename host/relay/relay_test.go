@@ -271,6 +271,7 @@ func TestHijack(t *testing.T) {
 		b.WantResponse("bbbd", 200)
 		a2.Respond(a2.WantRequest("SEND"), 200)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		b.Send(send("bbbe", short+" "+a2.uri, b.uri, "m1234", "hi"))
 		b.WantResponse("bbbe", 481)
 		if len(w.hosts.seen) != 0 {
