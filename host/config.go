@@ -140,6 +140,7 @@ type Dial struct {
 type Limits struct {
 	Connections  int           `koanf:"connections"`
 	Dialled      int           `koanf:"dialled"`
+	DialledBy    int           `koanf:"dialled_by"`
 	Sessions     int           `koanf:"sessions"`
 	Peers        int           `koanf:"peers"`
 	Failures     int           `koanf:"failures"`
@@ -168,7 +169,7 @@ type Size int64
 
 func (l *Limits) relay() relay.Limits {
 	return relay.Limits{
-		Connections: l.Connections, Dialled: l.Dialled, Sessions: l.Sessions, Peers: l.Peers,
+		Connections: l.Connections, Dialled: l.Dialled, DialledBy: l.DialledBy, Sessions: l.Sessions, Peers: l.Peers,
 		Failures: l.Failures, AuthFailures: l.AuthFailures, Handshake: l.Handshake, Dial: l.DialTimeout,
 		Probation: l.Probation, Idle: l.Idle, Stall: l.Stall, SharedStall: l.SharedStall, CloseSlow: l.CloseSlow,
 		Conn: msrp.Limits{

@@ -77,12 +77,13 @@ type Conn struct {
 	nc       net.Conn   // nil before Serve
 	requests queue
 	answers  queue
-	inFlight int    // octets of requests in the write that runs
-	written  uint64 // octets of requests ever written
-	inFrame  bool   // the octets written last ended inside a frame
-	writing  bool   // drain runs
-	finish   error  // if set, the reason to close once all is written
-	half     bool   // all was written, and the peer told so
+	inFlight int         // octets of requests in the write that runs
+	written  uint64      // octets of requests ever written
+	inFrame  bool        // the octets written last ended inside a frame
+	writing  bool        // drain runs
+	finish   error       // if set, the reason to close once all is written
+	half     bool        // all was written, and the peer told so
+	cutOff   *time.Timer // ends a Finish that takes too long
 	open     *Stream
 	slots    slots
 	timer    *time.Timer // runs expire; nil while no request waits
@@ -119,7 +120,7 @@ func (c *Conn) Serve(nc net.Conn) error {
 	rd.onWait = c.beforeRead
 	defer rd.Close()
 	err := c.serve(rd)
-	c.flushTouched()
+	c.FlushTouched()
 	c.Close(err)
 	return c.end()
 }
@@ -154,7 +155,7 @@ func (c *Conn) serve(rd *Reader) (err error) {
 		}
 		if c.answersFull() {
 			// The peer asks without reading answers; let it wait for itself.
-			c.flushTouched()
+			c.FlushTouched()
 			if err := c.waitAnswers(); err != nil {
 				return err
 			}
@@ -173,8 +174,13 @@ func (c *Conn) end() error {
 	c.writers.Wait()
 	c.mu.Lock()
 	err := c.err
-	if c.timer != nil {
-		c.timer.Stop()
+	for _, t := range []*time.Timer{c.timer, c.cutOff} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	if c.open != nil && c.open.slot >= 0 {
+		c.slots.all[c.open.slot].tx.Range.End = c.open.pos - 1
 	}
 	var lost []Transaction
 	for c.slots.first >= 0 {
@@ -247,9 +253,9 @@ func (c *Conn) Finish(reason error) {
 		return
 	}
 	c.finish = reason
+	c.cutOff = time.AfterFunc(c.lim.write(), func() { c.Close(reason) })
 	c.mu.Unlock()
 	c.deaf.Store(true)
-	time.AfterFunc(c.lim.write(), func() { c.Close(reason) })
 	c.finishIdle()
 }
 
@@ -327,7 +333,7 @@ func (c *Conn) Pending() int {
 
 func (c *Conn) beforeRead() {
 	c.lastRead.Store(int64(time.Since(c.start)))
-	c.flushTouched()
+	c.FlushTouched()
 }
 
 // Touch makes Serve flush d, which may be c, before it next waits for the
@@ -338,12 +344,13 @@ func (c *Conn) Touch(d *Conn) {
 		return
 	}
 	if len(c.touched) >= 64 {
-		c.flushTouched()
+		c.FlushTouched()
 	}
 	c.touched = append(c.touched, d)
 }
 
-func (c *Conn) flushTouched() {
+// FlushTouched flushes what Touch put off, before a handler waits.
+func (c *Conn) FlushTouched() {
 	for i, d := range c.touched {
 		d.Flush()
 		c.touched[i] = nil
@@ -516,6 +523,7 @@ func (c *Conn) serveResponse(h *Head) {
 		return // CORE-94: nobody waits for it
 	}
 	if c.open != nil && c.open.slot == i {
+		c.slots.all[i].tx.Range.End = c.open.pos - 1
 		c.open.slot = -1
 	}
 	c.ended = c.slots.release(i)

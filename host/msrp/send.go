@@ -23,12 +23,18 @@ type Request struct {
 	Flag    Flag
 	// Wait is how long to wait for room in the outbox. 0 = not at all.
 	Wait time.Duration
+	// Forwarded marks a REPORT that others made: so that they cannot keep a peer
+	// from being answered, it gets less room.
+	Forwarded bool
+}
+
+// HeadSize is how many octets the head of rq takes, at most.
+func (rq *Request) HeadSize() int {
+	return len(rq.Paths) + len(rq.Before) + len(rq.After) + len(rq.Method) + 128
 }
 
 // size is what rq takes in the outbox, nearly.
-func (rq *Request) size() int {
-	return len(rq.Paths) + len(rq.Before) + len(rq.After) + len(rq.Body) + 128
-}
+func (rq *Request) size() int { return rq.HeadSize() + len(rq.Body) }
 
 // AppendPaths appends the lines To-Path and From-Path to b. A path given in
 // two parts is joined by a space.
@@ -100,9 +106,12 @@ func (c *Conn) freshTID(i int32, body []byte) [tidLen]byte {
 
 // sendReport queues rq among the responses. mu is held.
 func (c *Conn) sendReport(rq *Request) error {
-	if c.answers.size > 2*c.lim.answers() {
-		// Whoever gets REPORTs is expected to read them (CORE-99: they are never
-		// answered, so nothing else slows their sender down).
+	// REPORTs are never answered (CORE-99), so nothing slows their senders down.
+	max := 2 * c.lim.answers()
+	if rq.Forwarded {
+		max = c.lim.answers() / 4
+	}
+	if c.answers.size > max {
 		return ErrFull
 	}
 	c.interrupt()
@@ -217,13 +226,17 @@ type Response struct {
 	Headers []byte // further lines, each with its CRLF
 }
 
-// SendResponse queues r beside the requests. It never lacks room: Serve stops
-// reading from a peer that has too many responses to read.
+// SendResponse queues r beside the requests. Serve stops reading from a peer
+// that has too many answers to read, so that room for those to its own requests
+// never lacks; for others' it may, and then the error is ErrFull.
 func (c *Conn) SendResponse(r *Response) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
 		return c.err
+	}
+	if c.answers.size > 2*c.lim.answers() {
+		return ErrFull
 	}
 	c.interrupt()
 	c.answers.appendResponse(r)
@@ -325,7 +338,7 @@ func (s *Stream) Write(body []byte, flag Flag) error {
 	if c.err != nil {
 		return c.err
 	}
-	ending := flag == Abort || flag == Continue && len(body) == 0
+	ending := s.open && len(body) == 0 // an end-line always has room
 	if c.finish != nil && !ending {
 		return ErrClosed
 	}
@@ -377,7 +390,7 @@ func (s *Stream) begin(body []byte) {
 	c.interrupt()
 	if s.slot = -1; s.owner != nil {
 		tx := Transaction{Owner: s.owner, MessageID: s.id, Range: ByteRange{s.pos, Unknown, s.total}}
-		s.slot = c.slots.open(&tx, c.lim.pending()+1) // one more, for an abort
+		s.slot = c.slots.open(&tx, c.lim.pending())
 		if s.slot >= 0 {
 			s.begun++
 		}

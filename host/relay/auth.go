@@ -40,6 +40,12 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		c.wrongCredentials(h)
 		return
 	}
+	client := string(h.From.Last())
+	if len(h.From.Rest()) > 0 && c.wrongBy[client] >= or(c.r.cfg.Limits.AuthFailures, 5) {
+		c.refuse(h, refusedAuth, 403, "Too many wrong passwords")
+		return
+	}
+	c.m.FlushTouched()
 	reply := c.ask(h, &cred, uri)
 	if reply.Verdict == hook.Deny {
 		c.refuse(h, refusedHook, reply.Status, reply.Reason)
@@ -86,12 +92,21 @@ func (c *conn) challenge(h *msrp.Head, why reason, stale bool) {
 }
 
 // wrongCredentials answers 401, and closes the connection when that happened
-// too often (RFC 4976 §6.3, RELAY-39, RELAY-56).
+// too often (RFC 4976 §6.3, RELAY-39, RELAY-56). A connection that carries the
+// clients of another relay is kept (RELAY-40); then that client is refused.
 func (c *conn) wrongCredentials(h *msrp.Head) {
 	c.challenge(h, refusedAuth, false)
-	if c.wrong++; c.wrong >= or(c.r.cfg.Limits.AuthFailures, 5) {
+	max := or(c.r.cfg.Limits.AuthFailures, 5)
+	if len(h.From.Rest()) > 0 {
+		if c.wrongBy == nil || len(c.wrongBy) >= maxRoutes {
+			c.wrongBy = map[string]int{}
+		}
+		c.wrongBy[string(h.From.Last())]++
+		return
+	}
+	if c.wrong++; c.wrong >= max {
 		c.r.count(closedFailures)
-		c.m.Finish(errFailures)
+		c.finish(errFailures)
 	}
 }
 
@@ -122,6 +137,7 @@ func (c *conn) openSession(h *msrp.Head, cred *auth.Credentials, reply *hook.Aut
 	c.m.Touch(c.m)
 	c.succeeded()
 	c.wrong = 0
+	delete(c.wrongBy, string(h.From.Last()))
 	c.log.Info("session begun", "user", s.user, "uri", s.main.uri.Short(), "expires", lifetime.String())
 }
 

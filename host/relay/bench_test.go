@@ -269,7 +269,11 @@ func TestGarbage(t *testing.T) {
 	heap, goroutines := measure()
 	round(n)
 	heap2, goroutines2 := measure()
-	if heap2 > heap+4<<20 || goroutines2 > goroutines+10 {
+	noise := uint64(4 << 20)
+	if raceEnabled {
+		noise = 16 << 20 // it makes pools drop at random
+	}
+	if heap2 > heap+noise || goroutines2 > goroutines+10 {
 		t.Errorf("heap %d then %d, goroutines %d then %d", heap, heap2, goroutines, goroutines2)
 	}
 	t.Logf("%d connections: heap %d KiB then %d KiB, goroutines %d then %d", n, heap>>10, heap2>>10, goroutines, goroutines2)

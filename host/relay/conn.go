@@ -47,7 +47,8 @@ type conn struct {
 	cur      current
 	routes   map[string]*route
 	failures int
-	wrong    int // answers to challenges
+	wrong    int            // answers to challenges
+	wrongBy  map[string]int // the same of clients behind another relay, by URI
 
 	proven  atomic.Bool  // a request succeeded: probation is over
 	transit atomic.Int32 // AUTHs of this peer that another relay refused
@@ -56,6 +57,8 @@ type conn struct {
 
 	// Guarded by r.mu.
 	sessions map[*session]struct{}
+	opener   *conn // for whom it was dialled
+	opened   int   // dialled connections that were opened for this one
 }
 
 func (r *Relay) newConn() *conn {
@@ -97,7 +100,7 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 	probation := time.AfterFunc(or(r.cfg.Limits.Probation, 30*time.Second), func() {
 		if !c.proven.Load() {
 			r.count(closedProbation)
-			c.m.Finish(errProbation)
+			c.finish(errProbation)
 		}
 	})
 	defer probation.Stop()
@@ -127,7 +130,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 
 // serve runs the connection and then takes it out of every table.
 func (c *conn) serve(ctx context.Context, nc net.Conn) {
-	stop := context.AfterFunc(ctx, func() { c.m.Finish(errStopped) })
+	stop := context.AfterFunc(ctx, func() { c.finish(errStopped) })
 	defer stop()
 	idle := c.watchIdle()
 	defer idle.Stop()
@@ -158,7 +161,7 @@ func (c *conn) watchIdle() *time.Timer {
 			t.Reset(rest)
 		default:
 			c.r.count(closedIdle)
-			c.m.Finish(errIdle)
+			c.finish(errIdle)
 		}
 	})
 	close(ready)
@@ -183,6 +186,10 @@ func (r *Relay) forget(c *conn) []*session {
 	delete(r.conns, c)
 	if r.targets[c.target] == c {
 		delete(r.targets, c.target)
+	}
+	if c.opener != nil {
+		c.opener.opened--
+		c.opener = nil
 	}
 	var ss []*session
 	for s := range c.sessions {
@@ -212,10 +219,13 @@ type target struct {
 	source netip.Addr
 }
 
-// dial returns the connection to a next hop, opening one if there is none: once
-// per target, for all sessions (RFC 4976 §6.4.2, RELAY-51). What is sent on it
-// waits until it is connected.
-func (r *Relay) dial(u *msrp.URI, iface *Interface, source netip.Addr) (*conn, error) {
+// dialAgain is how long a next hop that was not reached is not tried again.
+const dialAgain = 5 * time.Second
+
+// dial returns the connection to a next hop, opening one for client c if there
+// is none: once per target, for all sessions (RFC 4976 §6.4.2, RELAY-51). What
+// is sent on it waits until it is connected.
+func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr) (*conn, error) {
 	t := target{secure: u.Secure, host: strings.ToLower(u.Host), port: u.Port, source: source}
 	tt := transport.Target{Host: u.Host, Port: u.Port, Secure: u.Secure, Source: source, TLS: r.cfg.DialTLS}
 	if iface != nil {
@@ -226,24 +236,65 @@ func (r *Relay) dial(u *msrp.URI, iface *Interface, source netip.Addr) (*conn, e
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c := r.targets[t]; c != nil && !c.gone.Load() {
-		return c, nil
+	if out := r.targets[t]; out != nil && !out.gone.Load() {
+		return out, nil
 	}
 	if err := r.ctx.Err(); err != nil {
 		return nil, err
 	}
-	if len(r.targets) >= or(r.cfg.Limits.Dialled, 5000) {
-		r.count(refusedLimit)
-		return nil, errors.New("too many connections to next hops")
+	if until := r.unreached[t]; time.Now().Before(until) {
+		return nil, errors.New("was not reached a moment ago")
 	}
-	c := r.newConn()
-	c.target = t
-	c.log = c.log.With("next_hop", fmt.Sprintf("%s:%d", t.host, t.port))
-	c.proven.Store(true)
-	r.conns[c], r.targets[t] = struct{}{}, c
+	if c.opened >= or(r.cfg.Limits.DialledBy, 64) {
+		return nil, &denial{refusedLimit, 403, "Too many connections to next hops"}
+	}
+	if len(r.targets) >= or(r.cfg.Limits.Dialled, 5000) && !r.retireIdle() {
+		return nil, &denial{refusedLimit, 403, "Too many connections to next hops"}
+	}
+	out := r.newConn()
+	out.target, out.opener = t, c
+	c.opened++
+	out.log = out.log.With("next_hop", fmt.Sprintf("%s:%d", t.host, t.port))
+	out.proven.Store(true)
+	r.conns[out], r.targets[t] = struct{}{}, out
 	r.dialled.Add(1)
-	go c.connect(tt)
-	return c, nil
+	go out.connect(tt)
+	return out, nil
+}
+
+// retireIdle makes room for a next hop by closing the one that was silent
+// longest (RFC 4976 §6.5). r.mu is held.
+func (r *Relay) retireIdle() bool {
+	var oldest *conn
+	for _, out := range r.targets {
+		if !out.gone.Load() && out.m.Pending() == 0 && (oldest == nil || out.m.Idle() > oldest.m.Idle()) {
+			oldest = out
+		}
+	}
+	if oldest == nil || oldest.m.Idle() < time.Minute {
+		return false
+	}
+	delete(r.targets, oldest.target)
+	oldest.finish(errIdle)
+	return true
+}
+
+// notReached remembers that a target was not reached, so that it is not tried
+// for every message.
+func (r *Relay) notReached(t target) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if len(r.unreached) >= 1000 {
+		for t, until := range r.unreached {
+			if now.After(until) {
+				delete(r.unreached, t)
+			}
+		}
+	}
+	if len(r.unreached) < 1000 {
+		r.unreached[t] = now.Add(dialAgain)
+	}
 }
 
 // connect connects a dialled conn and serves it.
@@ -254,6 +305,7 @@ func (c *conn) connect(t transport.Target) {
 	cancel()
 	if err != nil {
 		c.log.Info("next hop not reached", "err", err)
+		c.r.notReached(c.target)
 		c.r.forget(c)
 		c.m.Fail(unreachable{err}) // REPORTs what waited
 		return
@@ -266,6 +318,13 @@ func (c *conn) connect(t transport.Target) {
 type unreachable struct{ error }
 
 func (u unreachable) Unwrap() error { return u.error }
+
+// finish closes the connection once what is queued for it is written; nothing
+// new goes out on it.
+func (c *conn) finish(reason error) {
+	c.gone.Store(true)
+	c.m.Finish(reason)
+}
 
 // succeeded ends the probation (RFC 4976 §6.1).
 func (c *conn) succeeded() {
@@ -282,6 +341,6 @@ func (c *conn) failed() {
 	}
 	if c.failures++; c.failures >= or(c.r.cfg.Limits.Failures, 10) {
 		c.r.count(closedFailures)
-		c.m.Finish(errFailures)
+		c.finish(errFailures)
 	}
 }

@@ -65,7 +65,7 @@ func (c *conn) refuse(h *msrp.Head, why reason, code int, comment string) {
 func (c *conn) refuseSyntax(h *msrp.Head, err error) {
 	if h.To == nil || h.From == nil || h.CheckPaths() != nil {
 		c.r.count(refusedSyntax)
-		c.m.Finish(errors.Join(errPath, err))
+		c.finish(errors.Join(errPath, err))
 		return
 	}
 	comment := ""
@@ -89,8 +89,12 @@ func (c *conn) forwardWhole(rt *route, p *msrp.Piece) {
 		Method: h.Method, Paths: rt.paths, Before: h.Before, Range: rng, After: h.After,
 		Body: p.Body, HasBody: p.HasBody, Flag: p.Flag,
 	}
+	if rq.HeadSize() > c.r.maxHead {
+		c.refuse(h, refusedSyntax, 400, "Head too large to be forwarded")
+		return
+	}
 	var tx *msrp.Transaction
-	if h.WantsFailure() {
+	if c.awaits(rt.out, h) {
 		tx = &msrp.Transaction{Owner: rt.reporter(h), MessageID: msrp.MakeIdent(h.MessageID), Range: h.Range}
 	}
 	err := rt.out.m.Send(&rq, tx)
@@ -107,6 +111,13 @@ func (c *conn) forwardWhole(rt *route, p *msrp.Piece) {
 	}
 	c.m.Touch(rt.out.m)
 	c.accept(h)
+}
+
+// awaits reports whether a response to h is worth remembering its request for.
+// Success is never answered where Failure-Report is "partial", so that each such
+// request is remembered for 30 s (RELAY-110); they must not take the room of others.
+func (c *conn) awaits(out *conn, h *msrp.Head) bool {
+	return h.WantsOK() || h.Failure == msrp.Partial && out.m.Pending() < or(c.r.cfg.Limits.Conn.Pending, 1<<16)/2
 }
 
 // outRange returns the Byte-Range that a chunk goes out with: the octets really
@@ -158,6 +169,7 @@ func (c *conn) refuseForward(h *msrp.Head, err error) {
 // others, too, the wait is short; and a receiver that was waited for in vain is
 // not waited for again before it has read something.
 func (c *conn) patience(out *conn) time.Duration {
+	c.m.FlushTouched()
 	switch lim := &c.r.cfg.Limits; {
 	case out.slow.Load():
 		return 0
@@ -200,6 +212,7 @@ type transfer struct {
 	stream *msrp.Stream
 	rng    msrp.ByteRange
 	got    int64 // octets of the body so far
+	begun  bool  // the next hop has, or will have, a part of it
 	wantOK bool
 	owner  *reporter // nil when nobody wants to hear of failures
 	tid    msrp.Ident
@@ -218,13 +231,16 @@ func (c *conn) startTransfer(rt *route, p *msrp.Piece) {
 		rt: rt, from: c, rng: h.Range, wantOK: h.WantsOK(), owner: rt.reporter(h),
 		tid: msrp.MakeIdent(h.TID), to: bytes.Clone(h.From.First()), own: bytes.Clone(h.To.First()),
 	}
+	rq := msrp.Request{Paths: rt.paths, Before: h.Before, After: h.After, Range: h.Range}
+	if rq.HeadSize() > c.r.maxHead {
+		c.refuse(h, refusedSyntax, 400, "Head too large to be forwarded")
+		return
+	}
 	var tx *msrp.Transaction
-	if h.WantsFailure() {
+	if c.awaits(rt.out, h) {
 		tx = &msrp.Transaction{Owner: t, MessageID: msrp.MakeIdent(h.MessageID)}
 	}
-	t.stream = rt.out.m.NewStream(&msrp.Request{
-		Paths: rt.paths, Before: h.Before, After: h.After, Range: h.Range,
-	}, tx)
+	t.stream = rt.out.m.NewStream(&rq, tx)
 	c.cur.transfer = t
 	c.continueTransfer(t, p)
 }
@@ -255,6 +271,7 @@ func (c *conn) continueTransfer(t *transfer, p *msrp.Piece) {
 		t.stream.Wait = 0
 	}
 	c.m.Touch(out.m)
+	t.begun = t.begun || err == nil
 	switch {
 	case err == msrp.ErrFull:
 		c.stopTransfer(t, msrp.Abort)
@@ -266,14 +283,18 @@ func (c *conn) continueTransfer(t *transfer, p *msrp.Piece) {
 		c.cur.transfer = nil
 		c.succeeded()
 		t.accept()
+	default:
+		c.succeeded() // it passed the guard; a long file must not be cut by probation
 	}
 }
 
 // stopTransfer ends the outgoing chunk and drops what is left of the incoming one.
 func (c *conn) stopTransfer(t *transfer, flag msrp.Flag) {
 	c.cur.transfer = nil
-	_ = t.stream.Write(nil, flag) // a closed connection needs no end
-	c.m.Touch(t.rt.out.m)
+	if t.begun {
+		_ = t.stream.Write(nil, flag) // a closed connection needs no end, a full one gets none
+		c.m.Touch(t.rt.out.m)
+	}
 }
 
 // lostMidChunk ends what a lost connection had begun to send. Only the
@@ -333,7 +354,7 @@ func (t *transfer) respond(code int, comment string) {
 // the SEND is not answered a failure is its answer, after that it is a REPORT
 // (RELAY-88).
 func (t *transfer) Done(c *msrp.Conn, tx *msrp.Transaction, r msrp.Result) {
-	if r.OK() || !t.owner.cares(r) {
+	if r.OK() || !t.owner.cares(r) || t.hasFailed() != 0 {
 		return
 	}
 	code, comment := failure(r)

@@ -111,6 +111,9 @@ type Limits struct {
 	Connections int
 	// Dialled is how many connections to next hops may be open. Default 5000.
 	Dialled int
+	// DialledBy is how many of them one client connection may have opened.
+	// Default 64.
+	DialledBy int
 	// Handshake is how long TLS may take. Default 10 s.
 	Handshake time.Duration
 	// Dial is how long connecting to a next hop may take. Default 15 s.
@@ -211,6 +214,7 @@ type Relay struct {
 	// Set by New, then read-only.
 	cfg        Config
 	expires    Expires
+	maxHead    int // of what is forwarded: it must be read by a relay with the same limits
 	log        *slog.Logger
 	listeners  map[string]*Listener
 	interfaces map[string]*Interface
@@ -222,10 +226,11 @@ type Relay struct {
 	counters [reasons]atomic.Uint64
 	dialled  sync.WaitGroup
 
-	mu       sync.Mutex // guards what follows
-	conns    map[*conn]struct{}
-	targets  map[target]*conn
-	sessions map[string]*entry // by session-id
+	mu        sync.Mutex // guards what follows
+	conns     map[*conn]struct{}
+	targets   map[target]*conn
+	unreached map[target]time.Time // next hops not to be tried before
+	sessions  map[string]*entry    // by session-id
 }
 
 // New returns a relay; Close must be called when it is no longer served.
@@ -234,9 +239,9 @@ func New(cfg Config) (*Relay, error) {
 		return nil, err
 	}
 	r := &Relay{
-		cfg: cfg, expires: cfg.expires(), log: cfg.Log,
+		cfg: cfg, expires: cfg.expires(), log: cfg.Log, maxHead: or(cfg.Limits.Conn.Head, 16<<10) - 512,
 		listeners: map[string]*Listener{}, interfaces: map[string]*Interface{},
-		conns: map[*conn]struct{}{}, targets: map[target]*conn{}, sessions: map[string]*entry{},
+		conns: map[*conn]struct{}{}, targets: map[target]*conn{}, unreached: map[target]time.Time{}, sessions: map[string]*entry{},
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)

@@ -12,7 +12,9 @@ import (
 // (RFC 4976 §6.4.1, §6.4.3, RELAY-84..87). Responses go no further (RELAY-99),
 // and of success only the last endpoint reports (RELAY-100).
 type reporter struct {
-	rt *route
+	in   *conn
+	from msrp.Path // of the SEND
+	own  []byte    // the first URI of its To-Path
 	// partial: Failure-Report was "partial", which leaves out time-outs
 	// (RFC 4975 §7.1.4, CORE-82).
 	partial bool
@@ -28,20 +30,22 @@ func (o *reporter) Done(_ *msrp.Conn, tx *msrp.Transaction, r msrp.Result) {
 	if r.OK() || !o.cares(r) {
 		return
 	}
-	rt := o.rt
-	rt.in.r.count(reportsMade)
+	o.in.r.count(reportsMade)
 	code, comment := failure(r)
 	// RFC 4976 §6.4.1 and RFC 4975 §7.1.3 (RELAY-89): To-Path is the whole
 	// From-Path of the SEND, From-Path the URI of ours that it was sent to.
 	rq := msrp.Request{Method: []byte("REPORT"), Range: tx.Range, Flag: msrp.Complete}
-	rq.Paths = msrp.AppendPaths(nil, rt.from, rt.to.First(), nil)
+	rq.Paths = msrp.AppendPaths(nil, o.from, o.own, nil)
 	rq.Before, rq.After = msrp.AppendReport(nil, nil, tx.MessageID.Bytes(), msrp.Status{Code: code, Comment: comment})
-	if err := rt.in.m.Send(&rq, nil); err != nil {
-		rt.in.r.count(droppedReport) // the sender is gone, or does not read
+	if err := o.in.m.Send(&rq, nil); err != nil {
+		o.in.r.count(droppedReport) // the sender is gone, or does not read
 		return
 	}
-	rt.in.m.Flush()
+	o.in.m.Flush()
 }
+
+// maxComment is how much of a response's comment goes on in a REPORT, in bytes.
+const maxComment = 128
 
 // failure returns the code that a REPORT or a late answer carries. Only codes
 // that are registered may (ECO-197); a next hop that is gone means that the
@@ -52,7 +56,8 @@ func failure(r msrp.Result) (code int, comment string) {
 		if code = r.Code; code < 300 || code > 999 {
 			code = 400 // CORE-93
 		}
-		return code, string(r.Head.Comment)
+		// A comment is for people; a long one would make the REPORT too long to read.
+		return code, string(r.Head.Comment[:min(len(r.Head.Comment), maxComment)])
 	case errors.Is(r.Err, msrp.ErrTimeout):
 		return 408, msrp.StatusText(408)
 	case errors.As(r.Err, new(unreachable)):
@@ -68,15 +73,19 @@ func (c *conn) forwardOther(rt *route, p *msrp.Piece) {
 	h := p.Head
 	rq := msrp.Request{
 		Method: h.Method, Paths: rt.paths, Before: h.Before, After: h.After,
-		Body: p.Body, HasBody: p.HasBody, Flag: p.Flag,
+		Body: p.Body, HasBody: p.HasBody, Flag: p.Flag, Forwarded: true,
 	}
 	if h.HasRange {
 		rq.Range = h.Range
 	}
+	if rq.HeadSize() > c.r.maxHead {
+		c.refuse(h, refusedSyntax, 400, "Head too large to be forwarded")
+		return
+	}
 	var tx *msrp.Transaction
 	if !h.Is("REPORT") {
 		_, answer := h.Get("Authorization")
-		tx = &msrp.Transaction{Owner: &inTransit{rt: rt, tid: msrp.MakeIdent(h.TID), answer: answer && h.Is("AUTH")}}
+		tx = &msrp.Transaction{Owner: &inTransit{rt: rt, tid: msrp.MakeIdent(h.TID), auth: h.Is("AUTH"), answer: answer && h.Is("AUTH")}}
 	}
 	err := rt.out.m.Send(&rq, tx)
 	if err == msrp.ErrFull && tx != nil {
@@ -101,7 +110,8 @@ func (c *conn) forwardOther(rt *route, p *msrp.Piece) {
 type inTransit struct {
 	rt     *route
 	tid    msrp.Ident
-	answer bool // an AUTH with an answer to a challenge
+	auth   bool // it is an AUTH
+	answer bool // and has an answer to a challenge
 }
 
 // Done implements [msrp.Owner].
@@ -114,7 +124,7 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 	if o.answer && r.Code == 401 && !bytes.Contains(bytes.ToLower(r.Head.After), []byte("stale=true")) {
 		// RFC 4976 §6.3 (RELAY-39): the same as for AUTHs to this relay.
 		if int(in.transit.Add(1)) >= or(in.r.cfg.Limits.AuthFailures, 5) {
-			defer in.m.Finish(errFailures)
+			defer in.finish(errFailures)
 		}
 	}
 	// Take off what was pushed; each URI moves to the front of From-Path.
@@ -134,9 +144,19 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 		headers = append(append(bytes.Clone(h.Before), "Byte-Range: "...), h.Range.String()+"\r\n"...)
 		headers = append(headers, h.After...)
 	}
-	// A connection that is gone needs no response (RELAY-107: "discard").
-	_ = in.m.SendResponse(&msrp.Response{
+	if len(to)+len(from)+len(headers)+len(h.Comment)+128 > in.r.maxHead {
+		in.r.count(droppedResponse)
+		return
+	}
+	if o.auth && r.Code/100 == 2 {
+		in.transit.Store(0)
+	}
+	err := in.m.SendResponse(&msrp.Response{
 		TID: o.tid.Bytes(), Code: r.Code, Comment: string(h.Comment), To: to, From: from, Headers: headers,
 	})
+	if err != nil {
+		in.r.count(droppedResponse) // RELAY-107: "discard"; the connection is gone, or is not read
+		return
+	}
 	out.Touch(in.m)
 }

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 
@@ -10,6 +11,9 @@ import (
 // maxLocalHops is how many of this relay's URIs may follow each other in a
 // To-Path: two when both peers use it (RFC 7977 §8.3.2, RELAY-53).
 const maxLocalHops = 4
+
+// maxPath is the longest To-Path or From-Path, in bytes: some twenty hops.
+const maxPath = 2 << 10
 
 // maxRoutes bounds what a connection remembers of the paths it used.
 const maxRoutes = 256
@@ -22,12 +26,10 @@ type route struct {
 	out      *conn
 	sessions [maxLocalHops]*session // whose URIs lead To-Path
 	hops     int
-	paths    []byte    // To-Path and From-Path for the next hop
-	to       msrp.Path // as received
-	from     msrp.Path
-	pushed   int // URIs that were put before From-Path
+	paths    []byte // To-Path and From-Path for the next hop
+	pushed   int    // URIs that were put before From-Path
 
-	all, partial reporter
+	all, partial *reporter // apart from the route, which they outlive
 }
 
 // live reports whether the route still leads where it did.
@@ -50,9 +52,9 @@ func (rt *route) reporter(h *msrp.Head) *reporter {
 	case msrp.No:
 		return nil
 	case msrp.Partial:
-		return &rt.partial
+		return rt.partial
 	}
-	return &rt.all
+	return rt.all
 }
 
 // A denial is why a request is not forwarded.
@@ -73,6 +75,12 @@ func (c *conn) resolve(p *msrp.Piece) *route {
 		c.refuseSyntax(h, err)
 		return nil
 	}
+	if len(h.To) > maxPath || len(h.From) > maxPath {
+		// Every answer would repeat it, and every next hop make it longer.
+		c.r.count(refusedSyntax)
+		c.finish(errPath)
+		return nil
+	}
 	first, _ := msrp.ParseURI(string(h.To.First())) // parsed above
 	last := len(h.To.Rest()) == 0
 	e := c.r.entry(h.To.First(), &first)
@@ -80,7 +88,7 @@ func (c *conn) resolve(p *msrp.Piece) *route {
 	case e == nil && c.r.own(&first, h.Is("AUTH") && last) == nil:
 		// RFC 4976 §6.2 (RELAY-42): "drop the connection".
 		c.r.count(refusedForeign)
-		c.m.Finish(errForeign)
+		c.finish(errForeign)
 		return nil
 	case h.Is("AUTH") && last && first.Session == "":
 		c.serveAuth(h)
@@ -127,11 +135,12 @@ func (c *conn) refuseHere(h *msrp.Head, e *entry) {
 // hop is the way back to its client (a), or the request comes from that client
 // (b) (RFC 4976 §6.4, RELAY-43).
 func (c *conn) walk(h *msrp.Head, e *entry) (*route, error) {
-	rt := &route{in: c, to: msrp.Path(string(h.To)), from: msrp.Path(string(h.From))}
-	rt.all = reporter{rt: rt}
-	rt.partial = reporter{rt: rt, partial: true}
-	from := rt.from
-	to := rt.to.Rest()
+	from := msrp.Path(bytes.Clone(h.From))
+	own := bytes.Clone(h.To.First())
+	rt := &route{
+		in: c, all: &reporter{in: c, from: from, own: own}, partial: &reporter{in: c, from: from, own: own, partial: true},
+	}
+	to := h.To.Rest()
 	local := false // the hop before was this relay itself
 	for {
 		s := e.session
@@ -144,7 +153,7 @@ func (c *conn) walk(h *msrp.Head, e *entry) (*route, error) {
 		if next.Equal(s.back) {
 			// (a): never anywhere but over the connection of its AUTH (RELAY-47, RELAY-51).
 			if !local && c != s.conn {
-				s.meet(string(h.From.First()), c)
+				s.meet(h.From.First(), c)
 			}
 			rt.out = s.conn
 			rt.push(&from, s.main.raw)
@@ -192,11 +201,7 @@ type way struct {
 // nextHop finds the connection from session s to a next hop that is not ours.
 func (c *conn) nextHop(s *session, next *msrp.URI, h *msrp.Head) (way, error) {
 	if out := s.peer(string(h.To.Rest().First())); out != nil {
-		front := s.main
-		if out.l != nil && out.l != s.main.listener {
-			front = s.front(out.l)
-		}
-		return way{out, front}, nil
+		return way{out, s.frontFor(out)}, nil
 	}
 	if next.Port == 0 && !h.Is("AUTH") {
 		// RFC 4976 §8 (RELAY-20): every other request names the port.
@@ -213,7 +218,7 @@ func (c *conn) nextHop(s *session, next *msrp.URI, h *msrp.Head) (way, error) {
 	if err != nil {
 		return way{}, err
 	}
-	out, err := c.r.dial(next, x.iface, x.source)
+	out, err := c.r.dial(c, next, x.iface, x.source)
 	if err != nil {
 		return way{}, err
 	}
@@ -237,6 +242,7 @@ func (c *conn) exit(s *session, next *msrp.URI, h *msrp.Head) (*exit, error) {
 	if full {
 		return nil, &denial{refusedLimit, 403, "Too many peers in this session"}
 	}
+	c.m.FlushTouched()
 	x, err := c.selectInterface(s, next, h)
 	if err != nil {
 		return nil, err

@@ -122,10 +122,36 @@ func (s *session) front(l *Listener) *entry {
 	return s.r.newEntry(s, l)
 }
 
+// frontFor returns the URI that stands for s on connection out.
+func (s *session) frontFor(out *conn) *entry {
+	l := out.l
+	if l == nil {
+		if i := s.r.interfaces[out.target.iface]; i != nil {
+			l = s.r.listeners[i.Listener]
+		}
+	}
+	if l == nil || l == s.main.listener {
+		return s.main
+	}
+	return s.front(l)
+}
+
 // meet remembers that the peer with this URI is reached over c, if no living
 // connection has that name already: what comes back to it must not be dialled,
 // as it may be behind a NAT (RFC 4976 §6.4.2, RELAY-51).
-func (s *session) meet(uri string, c *conn) {
+//
+// A name with msrps is only taken on a TLS connection, and one that this relay
+// dialled has only the name that was dialled: nobody else's certificate was
+// checked (RELAY-28).
+func (s *session) meet(name []byte, c *conn) {
+	uri := string(name)
+	u, err := msrp.ParseURI(uri)
+	if err != nil || u.Secure && !c.secure {
+		return
+	}
+	if t := c.target; c.l == nil && (u.Port != t.port || u.Secure != t.secure || !msrp.EqualHost(u.Host, t.host)) {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.peers[uri]; old != nil && !old.gone.Load() {
