@@ -20,6 +20,7 @@ run: build ## build and start a demo relay on loopback, and say what to try
 
 test: ## all that a change must pass: every test, with the race detector, in random order
 	$(GO) test -race -shuffle=on ./...
+	$(GO) test -run 'Alloc|Garbage' ./host/... # what the race detector cannot measure
 
 check: ## formatting, vet, staticcheck, tidy modules
 	@out=$$($(TOOL) gofumpt -l cmd host examples); test -z "$$out" || { echo "not formatted (make fmt mends it):"; echo "$$out"; exit 1; }

@@ -11,15 +11,12 @@ package host
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -59,8 +56,8 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		Expires: relay.Expires(cfg.Relay.Expires), Limits: cfg.Relay.Limits.relay(), Log: log, Trace: cfg.Log.Trace,
 		Dialer: &transport.Dialer{Guard: transport.Guard{Allow: cfg.Relay.Dial.Allow, Deny: cfg.Relay.Dial.Deny}},
 	}
-	if rc.DialTLS, err = dialTLS(cfg.Relay.Dial.CA); err != nil {
-		return nil, err
+	if rc.DialTLS, err = transport.TrustFile(cfg.Relay.Dial.CA); err != nil {
+		return nil, fmt.Errorf("relay.dial.ca: %w", err)
 	}
 	var algorithms []auth.Algorithm
 	for _, name := range cfg.Relay.Digest.Algorithms {
@@ -106,25 +103,6 @@ func loadCertificates(log *slog.Logger, t TLS) (*transport.Certificates, error) 
 		pairs = append(pairs, transport.CertPair(p))
 	}
 	return transport.LoadCertificates(log, pairs...)
-}
-
-// dialTLS trusts the authorities in file beside the system's.
-func dialTLS(file string) (*tls.Config, error) {
-	if file == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("relay.dial.ca: %w", err)
-	}
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool() // a system without authorities
-	}
-	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("relay.dial.ca: no certificate in %s", file)
-	}
-	return &tls.Config{RootCAs: roots}, nil
 }
 
 // providers are the built-in providers by name, under the hooks they answer.

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -90,7 +88,7 @@ func (f *relayFlags) dial(e *env, limits msrp.Limits) (*client, error) {
 			return nil, err
 		}
 	}
-	tlsConfig, err := trust(ca)
+	tlsConfig, err := transport.TrustFile(ca)
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -144,25 +142,6 @@ func askPassword(e *env, user string) (string, error) {
 	password, err := term.ReadPassword(int(in.Fd()))
 	fmt.Fprintln(e.stderr)
 	return string(password), err
-}
-
-// trust trusts the authorities in file beside the system's.
-func trust(file string) (*tls.Config, error) {
-	if file == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool() // a system without authorities
-	}
-	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("no certificate in %s", file)
-	}
-	return &tls.Config{RootCAs: roots}, nil
 }
 
 // auth gets a session URI (RFC 4976 §5.1).
