@@ -147,6 +147,9 @@ type Limits struct {
 	AuthFailures int           `koanf:"auth_failures"`
 	Handshake    time.Duration `koanf:"handshake"`
 	DialTimeout  time.Duration `koanf:"dial_timeout"`
+	DialAgain    time.Duration `koanf:"dial_again"`
+	Path         Size          `koanf:"path"`
+	Routes       int           `koanf:"routes"`
 	Probation    time.Duration `koanf:"probation"`
 	Idle         time.Duration `koanf:"idle"`
 	Stall        time.Duration `koanf:"stall"`
@@ -171,6 +174,7 @@ func (l *Limits) relay() relay.Limits {
 	return relay.Limits{
 		Connections: l.Connections, Dialled: l.Dialled, DialledBy: l.DialledBy, Sessions: l.Sessions, Peers: l.Peers,
 		Failures: l.Failures, AuthFailures: l.AuthFailures, Handshake: l.Handshake, Dial: l.DialTimeout,
+		DialAgain: l.DialAgain, Path: int(l.Path), Routes: l.Routes,
 		Probation: l.Probation, Idle: l.Idle, Stall: l.Stall, SharedStall: l.SharedStall, CloseSlow: l.CloseSlow,
 		Conn: msrp.Limits{
 			Head: int(l.Head), Headers: l.Headers, Piece: int(l.Piece), OtherBody: int(l.OtherBody),

@@ -98,7 +98,7 @@ func (c *conn) wrongCredentials(h *msrp.Head) {
 	c.challenge(h, refusedAuth, false)
 	max := or(c.r.cfg.Limits.AuthFailures, 5)
 	if len(h.From.Rest()) > 0 {
-		if c.wrongBy == nil || len(c.wrongBy) >= maxRoutes {
+		if c.wrongBy == nil || len(c.wrongBy) >= or(c.r.cfg.Limits.Routes, 256) {
 			c.wrongBy = map[string]int{}
 		}
 		c.wrongBy[string(h.From.Last())]++

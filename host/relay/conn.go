@@ -219,9 +219,6 @@ type target struct {
 	source netip.Addr
 }
 
-// dialAgain is how long a next hop that was not reached is not tried again.
-const dialAgain = 5 * time.Second
-
 // dial returns the connection to a next hop, opening one for client c if there
 // is none: once per target, for all sessions (RFC 4976 §6.4.2, RELAY-51). What
 // is sent on it waits until it is connected.
@@ -293,7 +290,7 @@ func (r *Relay) notReached(t target) {
 		}
 	}
 	if len(r.unreached) < 1000 {
-		r.unreached[t] = now.Add(dialAgain)
+		r.unreached[t] = now.Add(or(r.cfg.Limits.DialAgain, 5*time.Second))
 	}
 }
 

@@ -118,6 +118,15 @@ type Limits struct {
 	Handshake time.Duration
 	// Dial is how long connecting to a next hop may take. Default 15 s.
 	Dial time.Duration
+	// DialAgain is how long a next hop that was not reached is not tried again.
+	// Default 5 s.
+	DialAgain time.Duration
+	// Path is the longest To-Path or From-Path, in bytes; a longer one ends the
+	// connection, as every answer would repeat it. Default 2 KiB, some twenty hops.
+	Path int
+	// Routes is how many pairs of paths a connection remembers, and how many
+	// clients behind it with a wrong password. Default 256.
+	Routes int
 	// Probation is how long a new connection may go without a successful
 	// request. Default 30 s (RFC 4976 §6.1).
 	Probation time.Duration

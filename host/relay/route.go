@@ -12,12 +12,6 @@ import (
 // To-Path: two when both peers use it (RFC 7977 §8.3.2, RELAY-53).
 const maxLocalHops = 4
 
-// maxPath is the longest To-Path or From-Path, in bytes: some twenty hops.
-const maxPath = 2 << 10
-
-// maxRoutes bounds what a connection remembers of the paths it used.
-const maxRoutes = 256
-
 // A route is what was decided for one pair of To-Path and From-Path on one
 // connection. Requests with the same octets there need no second look.
 type route struct {
@@ -75,7 +69,7 @@ func (c *conn) resolve(p *msrp.Piece) *route {
 		c.refuseSyntax(h, err)
 		return nil
 	}
-	if len(h.To) > maxPath || len(h.From) > maxPath {
+	if max(len(h.To), len(h.From)) > or(c.r.cfg.Limits.Path, 2<<10) {
 		// Every answer would repeat it, and every next hop make it longer.
 		c.r.count(refusedSyntax)
 		c.finish(errPath)
@@ -111,7 +105,7 @@ func (c *conn) resolve(p *msrp.Piece) *route {
 		c.refuse(h, d.why, d.code, d.comment)
 		return nil
 	}
-	if len(c.routes) >= maxRoutes {
+	if len(c.routes) >= or(c.r.cfg.Limits.Routes, 256) {
 		clear(c.routes)
 	}
 	c.routes[string(h.Paths)] = rt
