@@ -40,8 +40,7 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		c.wrongCredentials(h)
 		return
 	}
-	client := string(h.From.Last())
-	if len(h.From.Rest()) > 0 && c.wrongBy[client] >= or(c.r.cfg.Limits.AuthFailures, 5) {
+	if len(h.From.Rest()) > 0 && c.wrongBy[string(h.From.Last())] >= or(c.r.cfg.Limits.AuthFailures, 5) {
 		c.refuse(h, refusedAuth, 403, "Too many wrong passwords")
 		return
 	}
