@@ -192,6 +192,13 @@ func TestInnerRelayKept(t *testing.T) {
 		if n := w.r.Stats().Sessions; n != 2 {
 			t.Errorf("%d sessions", n)
 		}
+		// But who only fails, under whatever name, is closed.
+		d := &client{Peer: w.connect("edge")}
+		for i := range 50 {
+			d.uri = fmt.Sprintf("%s msrps://eve%d.invalid:9/d;tcp", inner, i)
+			d.tryAuth(t, relayURI, "nobody", "wrong")
+		}
+		d.WantClosed()
 	})
 }
 

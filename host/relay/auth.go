@@ -101,7 +101,7 @@ func (c *conn) wrongCredentials(h *msrp.Head) {
 			c.wrongBy = map[string]int{}
 		}
 		c.wrongBy[string(h.From.Last())]++
-		return
+		max *= 10 // anyone can say to be a relay
 	}
 	if c.wrong++; c.wrong >= max {
 		c.r.count(closedFailures)
