@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,6 +63,8 @@ type Conn struct {
 	log   *slog.Logger
 	trace func(bool, []byte)
 	start time.Time
+	// newTID is the function of this name, except in tests.
+	newTID func(slot int32) [tidLen]byte
 
 	// Owned by Serve.
 	touched []*Conn
@@ -86,8 +89,10 @@ type Conn struct {
 	cutOff   *time.Timer // ends a Finish that takes too long
 	open     *Stream
 	slots    slots
-	timer    *time.Timer // runs expire; nil while no request waits
-	room     chan struct{}
+	timer    *time.Timer   // runs expire; nil while no request waits
+	room     chan struct{} // closed when there may be more room
+	line     []uint64      // tickets of those who wait for it, first come first served
+	tickets  uint64
 	err      error // final once set
 }
 
@@ -99,7 +104,7 @@ func NewConn(cfg ConnConfig) *Conn {
 	}
 	return &Conn{
 		h: cfg.Handler, lim: cfg.Limits, log: log, trace: cfg.Trace,
-		start: time.Now(), done: make(chan struct{}), slots: newSlots(),
+		start: time.Now(), newTID: newTID, done: make(chan struct{}), slots: newSlots(),
 	}
 }
 
@@ -129,8 +134,7 @@ func (c *Conn) serve(rd *Reader) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			// A fault of ours must cost one connection, not the process.
-			c.log.Error("panic while serving a frame", "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("msrp: panic: %v", p)
+			err = c.panicked(p)
 		}
 	}()
 	for {
@@ -191,12 +195,12 @@ func (c *Conn) end() error {
 			lost = append(lost, c.slots.release(int32(i)))
 		}
 	}
-	c.slots = newSlots()
+	c.slots, c.open = newSlots(), nil
 	c.requests.drop()
 	c.answers.drop()
 	c.mu.Unlock()
 	for i := range lost {
-		lost[i].Owner.Done(c, &lost[i], Result{Err: err})
+		c.tell(&lost[i], Result{Err: err})
 	}
 	return err
 }
@@ -254,6 +258,7 @@ func (c *Conn) Finish(reason error) {
 	}
 	c.finish = reason
 	c.cutOff = time.AfterFunc(c.lim.write(), func() { c.Close(reason) })
+	c.wake() // who waits for room gets none any more
 	c.mu.Unlock()
 	c.deaf.Store(true)
 	c.finishIdle()
@@ -383,18 +388,10 @@ func (c *Conn) drain() {
 	defer batches.Put(b)
 	for c.takeBatch(b) {
 		err := c.write(b)
-		sent := b.sent
 		b.release()
 		if err != nil {
 			c.Close(err)
-			sent = 0
 		}
-		c.mu.Lock()
-		c.inFlight = 0
-		c.written += uint64(sent)
-		c.startTimers()
-		c.wake()
-		c.mu.Unlock()
 	}
 }
 
@@ -403,7 +400,8 @@ func (c *Conn) drain() {
 func (c *Conn) takeBatch(b *batch) bool {
 	c.mu.Lock()
 	if c.err != nil || c.requests.size == 0 && c.answers.size == 0 {
-		c.writing = false
+		c.writing, c.inFlight = false, 0
+		c.wake() // Drain waits for this
 		c.mu.Unlock()
 		c.finishIdle()
 		return false
@@ -412,7 +410,7 @@ func (c *Conn) takeBatch(b *batch) bool {
 	b.requests = c.requests.take(b.requests, batchBlocks)
 	b.answers = c.answers.take(b.answers, len(c.answers.blocks))
 	placed, inFrame := b.order(c.inFrame)
-	if !placed {
+	if !placed && len(b.answers) > 0 {
 		// No frame ends in what was taken: the answers wait for the next round.
 		c.answers.unget(b.answers)
 		b.answers = b.answers[:0]
@@ -432,15 +430,31 @@ func (q *queue) unget(ks []block) {
 // write writes b. The peer has Limits.Write for each step of progress.
 func (c *Conn) write(b *batch) error {
 	b.unwritten = b.iov
-	for len(b.unwritten) > 0 {
+	for own := b.own; len(b.unwritten) > 0; {
 		// If no deadline can be set the connection is closing; the write says so better.
 		_ = c.nc.SetWriteDeadline(time.Now().Add(c.lim.write()))
 		n, err := writeSome(c.nc, &b.unwritten)
+		sent := 0
+		for ; len(own) > len(b.unwritten); own = own[1:] {
+			sent += own[0]
+		}
+		c.wrote(sent)
 		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
 			return fmt.Errorf("write: %w", err)
 		}
 	}
 	return nil
+}
+
+// wrote accounts for octets of requests that the network has taken. It is told
+// after each step, for on a slow connection a write of many requests takes long.
+func (c *Conn) wrote(n int) {
+	c.mu.Lock()
+	c.inFlight -= n
+	c.written += uint64(n)
+	c.startTimers()
+	c.wake()
+	c.mu.Unlock()
 }
 
 // A vectorWriter is a connection that hides a TCP connection, and so the
@@ -492,6 +506,8 @@ func (c *Conn) expire() {
 	c.mu.Lock()
 	c.timer = nil
 	if c.err == nil {
+		c.writers.Add(1) // Serve must not return before the Owners know
+		defer c.writers.Done()
 		now := time.Since(c.start)
 		for c.slots.first >= 0 {
 			if k := &c.slots.all[c.slots.first]; k.due == 0 || k.due > now {
@@ -507,8 +523,25 @@ func (c *Conn) expire() {
 	}
 	c.mu.Unlock()
 	for i := range late {
-		late[i].Owner.Done(c, &late[i], Result{Code: 408, Err: ErrTimeout})
+		c.tell(&late[i], Result{Code: 408, Err: ErrTimeout})
 	}
+}
+
+// tell calls an Owner from elsewhere than serve. As there, a fault of it costs
+// this connection, and neither the process nor what other Owners are to be told.
+func (c *Conn) tell(tx *Transaction, r Result) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.Close(c.panicked(p))
+		}
+	}()
+	tx.Owner.Done(c, tx, r)
+}
+
+// panicked logs a panic and makes an error of it.
+func (c *Conn) panicked(p any) error {
+	c.log.Error("panic while serving a connection", "panic", p, "stack", string(debug.Stack()))
+	return fmt.Errorf("msrp: panic: %v", p)
 }
 
 // serveResponse ends the transaction that a response names (RELAY-105).
@@ -581,17 +614,32 @@ func (c *Conn) WaitRoom(n int, d time.Duration) error {
 	return c.roomWithin(n, d)
 }
 
-// roomWithin is WaitRoom with mu held.
+// roomWithin is WaitRoom with mu held. Who waits gets in line: without it the
+// one whom the scheduler prefers gets all the room (CORE-57), and a large
+// request never finds as much as the small ones leave.
 func (c *Conn) roomWithin(n int, d time.Duration) error {
 	if d <= 0 && c.err == nil && !c.hasRoom(n) {
 		return ErrFull
 	}
-	return c.await(d, func() bool { return c.hasRoom(n) })
+	c.tickets++
+	ticket := c.tickets
+	c.line = append(c.line, ticket)
+	err := c.await(d, func() bool { return c.finish != nil || c.line[0] == ticket && c.fits(n) })
+	i := slices.Index(c.line, ticket)
+	c.line = slices.Delete(c.line, i, i+1)
+	c.wake()
+	if err == nil && c.finish != nil {
+		return ErrClosed
+	}
+	return err
 }
 
-// hasRoom: a request larger than the outbox is taken when the outbox is empty,
+// hasRoom reports whether there is room that nobody waits for. mu is held.
+func (c *Conn) hasRoom(n int) bool { return len(c.line) == 0 && c.fits(n) }
+
+// fits: a request larger than the outbox is taken when the outbox is empty,
 // otherwise it could never be sent. mu is held.
-func (c *Conn) hasRoom(n int) bool {
+func (c *Conn) fits(n int) bool {
 	waiting := c.requests.size + c.inFlight
 	return (waiting == 0 || waiting+n <= c.lim.outbox()) && c.slots.used < c.lim.pending()
 }

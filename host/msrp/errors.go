@@ -3,20 +3,33 @@ package msrp
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // A SyntaxError reports octets that are not MSRP.
 type SyntaxError struct {
 	Rule string // what was wrong; from a small fixed set, so it serves as a metric label
-	Near string // the octets at fault, cut to 40
+	Near string // the octets at fault, cut to 40 and before a session-id
 }
 
 func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("msrp: bad %s near %q", e.Rule, e.Near)
 }
 
+// syntaxError shows near only up to a session-id, for that is a secret
+// (RFC 4976 §9.3, RELAY-124) and errors end in logs.
 func syntaxError[T ~string | ~[]byte](rule string, near T) *SyntaxError {
-	return &SyntaxError{Rule: rule, Near: string(near[:min(len(near), 40)])}
+	s := string(near[:min(len(near), 40)])
+	if i := strings.Index(s, ":/"); i >= 0 {
+		from := i + len(":/")
+		if strings.HasPrefix(s[from:], "/") {
+			from++
+		}
+		if end := strings.IndexByte(s[from:], '/'); end >= 0 {
+			s = s[:from+end]
+		}
+	}
+	return &SyntaxError{Rule: rule, Near: s}
 }
 
 // Errors that end a connection. Framing is lost with the first of them, since

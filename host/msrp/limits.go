@@ -23,8 +23,8 @@ type Limits struct {
 	// Answers is how many bytes of responses and REPORTs may wait beside
 	// them; while there are more, nothing is read from that peer. Default 1 MiB.
 	Answers int
-	// Pending is how many requests may wait for the response of one peer.
-	// Default 65536.
+	// Pending is how many requests may wait for the response of one peer, at
+	// most 2^24-1. Default 65536.
 	Pending int
 	// Transaction is how long a response may take, counted from the last octet
 	// of the request. Default 30 s (RFC 4975 §7.1.1, RFC 4976 §6.4.1).
@@ -61,7 +61,7 @@ func (l *Limits) piece() int                 { return or(l.Piece, 16<<10) }
 func (l *Limits) otherBody() int             { return or(l.OtherBody, 10240) }
 func (l *Limits) outbox() int                { return or(l.Outbox, 256<<10) }
 func (l *Limits) answers() int               { return or(l.Answers, 1<<20) }
-func (l *Limits) pending() int               { return or(l.Pending, 1<<16) }
+func (l *Limits) pending() int               { return min(or(l.Pending, 1<<16), maxSlots-1) }
 func (l *Limits) transaction() time.Duration { return or(l.Transaction, 30*time.Second) }
 func (l *Limits) write() time.Duration       { return or(l.Write, 30*time.Second) }
 func (l *Limits) message() int64             { return or(l.Message, 1<<30) }

@@ -73,6 +73,7 @@ func (q *queue) take(dst []block, max int) []block {
 type batch struct {
 	requests, answers []block
 	iov               net.Buffers
+	own               []int       // how many octets of each element of iov are of requests
 	unwritten         net.Buffers // the rest of iov
 	sent              int         // octets of requests
 }
@@ -81,26 +82,29 @@ type batch struct {
 // before ended inside a frame (mid); then they go where that frame ends. It
 // reports whether the answers found a place, and whether the batch ends inside a frame.
 func (b *batch) order(mid bool) (placed, midAfter bool) {
-	b.iov, b.sent = b.iov[:0], 0
+	b.iov, b.own, b.sent = b.iov[:0], b.own[:0], 0
 	put := func() {
 		for _, k := range b.answers {
-			b.iov = append(b.iov, k.mem[:k.n])
+			b.iov, b.own = append(b.iov, k.mem[:k.n]), append(b.own, 0)
 		}
 		placed = true
+	}
+	add := func(octets []byte) {
+		b.iov, b.own = append(b.iov, octets), append(b.own, len(octets))
+		b.sent += len(octets)
 	}
 	if !mid {
 		put()
 	}
 	for _, k := range b.requests {
-		b.sent += k.n
 		if !placed && k.edge >= 0 {
-			b.iov = append(b.iov, k.mem[:k.edge])
+			add(k.mem[:k.edge])
 			put()
 			if k.edge < k.n {
-				b.iov = append(b.iov, k.mem[k.edge:k.n])
+				add(k.mem[k.edge:k.n])
 			}
 		} else {
-			b.iov = append(b.iov, k.mem[:k.n])
+			add(k.mem[:k.n])
 		}
 		mid = k.last != k.n
 	}

@@ -2,7 +2,6 @@ package msrp
 
 import (
 	"bytes"
-	"strconv"
 	"time"
 )
 
@@ -58,11 +57,11 @@ func (c *Conn) Send(rq *Request, tx *Transaction) error {
 	if c.err != nil {
 		return c.err
 	}
+	if c.half || c.finish != nil && !report {
+		return ErrClosed
+	}
 	if report {
 		return c.sendReport(rq)
-	}
-	if c.finish != nil {
-		return ErrClosed
 	}
 	if n := rq.size(); !c.hasRoom(n) {
 		if err := c.roomWithin(n, rq.Wait); err != nil {
@@ -94,7 +93,7 @@ func (c *Conn) Send(rq *Request, tx *Transaction) error {
 // freshTID makes a transaction id for slot i that does not occur in body.
 func (c *Conn) freshTID(i int32, body []byte) [tidLen]byte {
 	for {
-		tid := newTID(max(i, 0))
+		tid := c.newTID(max(i, 0))
 		if !collides(body, &tid) {
 			if i >= 0 {
 				c.slots.all[i].tid = tid
@@ -156,7 +155,9 @@ func (q *queue) appendEnd(tid *[tidLen]byte, flag Flag) {
 
 func (c *Conn) traceRequest(rq *Request, tid *[tidLen]byte) {
 	var q queue
-	q.appendHead(rq, tid)
+	head := *rq
+	head.HasBody = false // the blank line is not of the head
+	q.appendHead(&head, tid)
 	c.traceQueue(&q)
 }
 
@@ -235,6 +236,9 @@ func (c *Conn) SendResponse(r *Response) error {
 	if c.err != nil {
 		return c.err
 	}
+	if c.half {
+		return ErrClosed // the peer was told that no more comes
+	}
 	if c.answers.size > 2*c.lim.answers() {
 		return ErrFull
 	}
@@ -242,21 +246,21 @@ func (c *Conn) SendResponse(r *Response) error {
 	c.answers.appendResponse(r)
 	if c.trace != nil {
 		var q queue
-		q.appendResponse(r)
+		q.appendResponseHead(r)
 		c.traceQueue(&q)
 	}
 	return nil
 }
 
-func (q *queue) appendResponse(r *Response) {
+func (q *queue) appendResponseHead(r *Response) {
 	comment := r.Comment
 	if comment == "" {
 		comment = StatusText(r.Code)
 	}
-	var code [5]byte
+	var code [4]byte
 	q.append([]byte("MSRP "))
 	q.append(r.TID)
-	q.append(strconv.AppendInt(append(code[:0], ' '), int64(r.Code), 10))
+	q.append(appendCode(append(code[:0], ' '), r.Code))
 	if comment != "" {
 		q.append([]byte(" "))
 		q.append([]byte(comment))
@@ -271,17 +275,28 @@ func (q *queue) appendResponse(r *Response) {
 	}
 	q.append(crlf)
 	q.append(r.Headers)
+}
+
+func (q *queue) appendResponse(r *Response) {
+	q.appendResponseHead(r)
 	q.append(dashes)
 	q.append(r.TID)
 	q.append([]byte("$\r\n"))
 	q.endFrame()
 }
 
+// appendCode appends code as the three digits that it always has (RFC 4975 §9).
+// A forwarded "007" that became "7" would cost its receiver the framing, and so
+// the connection.
+func appendCode(b []byte, code int) []byte {
+	return append(b, byte('0'+code/100%10), byte('0'+code/10%10), byte('0'+code%10))
+}
+
 // AppendReport appends the lines of a REPORT on what a chunk carried (RFC 4975
 // §7.1.3, §7.1.4): Message-ID to before, Status to after.
 func AppendReport(before, after []byte, messageID []byte, st Status) (b, a []byte) {
 	b = append(append(append(before, "Message-ID: "...), messageID...), "\r\n"...)
-	a = strconv.AppendInt(append(after, "Status: 000 "...), int64(st.Code), 10)
+	a = appendCode(append(after, "Status: 000 "...), st.Code)
 	if st.Comment != "" {
 		a = append(append(a, ' '), st.Comment...)
 	}
@@ -364,24 +379,26 @@ func (s *Stream) Write(body []byte, flag Flag) error {
 	return nil
 }
 
+// tailLen is how much of an end-line's dashes and transaction id can be there
+// without being one.
+const tailLen = len("-------") + tidLen - 1
+
 // collides reports whether body, behind what the chunk holds, would end it.
 func (s *Stream) collides(body []byte) bool {
 	if collides(body, &s.tid) {
 		return true
 	}
-	joint := append(s.tail, body[:min(len(body), 7+tidLen-1)]...)
+	var mem [2 * tailLen]byte
+	joint := append(append(mem[:0], s.tail...), body[:min(len(body), tailLen)]...)
 	return collides(joint, &s.tid)
 }
 
 // keepTail keeps the last octets in which an end-line may have begun.
 func (s *Stream) keepTail(body []byte) {
-	const keep = 7 + tidLen - 1
-	if len(body) >= keep {
-		s.tail = append(s.tail[:0], body[len(body)-keep:]...)
-		return
-	}
-	s.tail = append(s.tail, body...)
-	s.tail = s.tail[max(0, len(s.tail)-keep):]
+	body = body[max(0, len(body)-tailLen):]
+	keep := min(len(s.tail), tailLen-len(body))
+	n := copy(s.tail, s.tail[len(s.tail)-keep:])
+	s.tail = append(s.tail[:n], body...)
 }
 
 // begin queues the head of a chunk. c.mu is held.

@@ -68,13 +68,15 @@ func ParseURI(s string) (u URI, err error) {
 	return u, nil
 }
 
-// uriError shows s only up to its session-id, which is a secret.
+// uriError shows s only up to its session-id, even if there is no telling
+// where that begins.
 func uriError(rule, s string) *SyntaxError {
-	if scheme, rest, ok := strings.Cut(s, "://"); ok {
-		authority, _, _ := strings.Cut(rest, "/")
-		s = scheme + "://" + authority
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		return syntaxError(rule, s[:min(len(s), len("msrps:"))])
 	}
-	return syntaxError(rule, s)
+	authority, _, _ := strings.Cut(rest, "/")
+	return syntaxError(rule, scheme+"://"+authority)
 }
 
 // cutParam splits at the next ";", which stays at the head of rest.
@@ -108,7 +110,7 @@ func (u *URI) parseHostPort(authority, s string) error {
 		if host == "" || !allEscaped(host, isHostChar) {
 			return uriError("URI host", s)
 		}
-		literal = looksNumeric(host)
+		literal = looksNumeric(unescapeUnreserved(host))
 	}
 	u.Host = host
 	if hasPort {

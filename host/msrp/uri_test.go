@@ -70,6 +70,9 @@ func TestParseURI(t *testing.T) {
 		{"http://h:1/SECRET;tcp", "URI scheme"},
 		{"msrpx://h:1/SECRET;tcp", "URI scheme"},
 		{"msrp:h;tcp", "URI scheme"},
+		{"msrp:h/SECRET;tcp", "URI scheme"},
+		{"msrp:/h:1/SECRET;tcp", "URI scheme"},
+		{"h/SECRET;tcp", "URI scheme"},
 		{"msrp://h:1/SECRET", "URI without transport"}, // CORE-1
 		{"msrp://h:1/SECRET;", "URI transport"},
 		{"msrp://h:1/SECRET;t-p", "URI transport"},
@@ -95,6 +98,7 @@ func TestParseURI(t *testing.T) {
 		{"msrp://h:+1/SECRET;tcp", "URI port"},
 		{"msrp://192.0.2.1/SECRET;tcp", "URI with an address but no port"}, // CORE-2, RELAY-21
 		{"msrp://[::1]/SECRET;tcp", "URI with an address but no port"},
+		{"msrp://%3192.0.2.%31/SECRET;tcp", "URI with an address but no port"},
 	} {
 		_, err := ParseURI(tt.in)
 		se, ok := err.(*SyntaxError)

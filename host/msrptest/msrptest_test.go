@@ -83,3 +83,117 @@ func TestPeer(t *testing.T) {
 		a.WantClosed()
 	})
 }
+
+// TestPipeDeadlinePast: as on a socket, a deadline that is past fails what need not wait.
+func TestPipeDeadlinePast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := msrptest.Pipe()
+		_, _ = a.Write([]byte("x"))
+		_ = b.SetDeadline(time.Now())
+		if _, err := b.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+		if _, err := b.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+		_ = b.SetDeadline(time.Time{})
+		if n, err := b.Read(make([]byte, 1)); n != 1 || err != nil {
+			t.Error(n, err)
+		}
+		b.Close()
+		if _, err := b.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestPipeLimit: a write beyond the limit waits for the reader, and tells how
+// far it came when it must not wait any longer.
+func TestPipeLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := msrptest.Pipe()
+		msrptest.Limit(b, 10)
+		_ = a.SetWriteDeadline(time.Now().Add(time.Second))
+		if n, err := a.Write(make([]byte, 15)); n != 10 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(n, err)
+		}
+		_ = a.SetWriteDeadline(time.Time{})
+		go func() {
+			time.Sleep(time.Minute)
+			_, _ = io.ReadFull(b, make([]byte, 15))
+		}()
+		start := time.Now()
+		if n, err := a.Write(make([]byte, 15)); n != 15 || err != nil || time.Since(start) != time.Minute {
+			t.Error(n, err, time.Since(start))
+		}
+	})
+}
+
+func TestListener(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := msrptest.NewListener()
+		from := &net.TCPAddr{IP: net.IPv4(198, 51, 100, 7), Port: 7}
+		nc := ln.DialFrom(from)
+		in, err := ln.Accept()
+		if err != nil || in.RemoteAddr() != net.Addr(from) || in.LocalAddr().String() != nc.RemoteAddr().String() {
+			t.Errorf("%v %v %v", in.RemoteAddr(), in.LocalAddr(), err)
+		}
+		waiting := ln.Dial()
+		ln.Close()
+		if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+		for _, nc := range []net.Conn{waiting, ln.Dial()} {
+			if _, err := nc.Read(make([]byte, 1)); err != io.EOF {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// TestPeerHalfFrame: half a frame is no frame, and not lost when the other half comes.
+func TestPeerHalfFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, y := msrptest.Pipe()
+		a, b := msrptest.NewPeer(t, x), msrptest.NewPeer(t, y)
+		frame := "MSRP abcd SEND\r\nTo-Path: msrp://b:1/x;tcp\r\nFrom-Path: msrp://a:1/z;tcp\r\nMessage-ID: m123\r\nContent-Type: a/b\r\n\r\nhi\r\n-------abcd$\r\n"
+		for cut := range len(frame) {
+			a.Write([]byte("\r\n" + frame + frame[:cut]))
+			if f := b.Next(); string(f.Body) != "hi" {
+				t.Fatalf("cut at %d: %+v", cut, f)
+			}
+			b.WantNothing(time.Second)
+			b.WantNothing(time.Second)
+			a.Write([]byte(frame[cut:]))
+			if f := b.Next(); string(f.Body) != "hi" || f.Flag != '$' {
+				t.Fatalf("cut at %d: %+v", cut, f)
+			}
+		}
+	})
+}
+
+func TestSendFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x, y := msrptest.Pipe()
+		a, b := msrptest.NewPeer(t, x), msrptest.NewPeer(t, y)
+		tid := a.SendFrame(msrptest.FrameSpec{
+			To: "msrp://b:1/x;tcp", From: "msrp://a:1/z;tcp", ID: "m123", Range: "1-2/2", Headers: []string{"X: y"}, Body: "hi", Flag: '+',
+		})
+		if f := b.WantRequest("SEND"); f.TID != tid || f.Get("Byte-Range") != "1-2/2" || f.Get("x") != "y" ||
+			f.Get("Content-Type") != "text/plain" || string(f.Body) != "hi" || f.Flag != '+' {
+			t.Errorf("%+v", f)
+		}
+		a.SendFrame(msrptest.FrameSpec{TID: "abcd", Method: "200 OK", To: "msrp://b:1/x;tcp", From: "msrp://a:1/z;tcp"})
+		b.WantResponse("abcd", 200)
+		a.SendFrame(msrptest.FrameSpec{To: "msrp://b:1/x;tcp", From: "msrp://a:1/z;tcp", ID: "m124", HasBody: true})
+		if f := b.Next(); !f.HasBody || len(f.Body) != 0 {
+			t.Errorf("%+v", f)
+		}
+		// An illegal one: no paths, and an end-line of another.
+		a.SendFrame(msrptest.FrameSpec{TID: "abcd", End: "efgh"})
+		buf := make([]byte, 100)
+		if n, _ := y.Read(buf); string(buf[:n]) != "MSRP abcd SEND\r\n-------efgh$\r\n" {
+			t.Errorf("%q", buf[:n])
+		}
+	})
+}

@@ -29,9 +29,22 @@ const defaultBuffer = 4 << 20
 // Pipe returns two ends of an in-memory connection. Unlike net.Pipe it is
 // buffered, so that one goroutine can write a burst and then read; and it can
 // be closed for writing alone.
-func Pipe() (a, b net.Conn) {
+func Pipe() (a, b net.Conn) { return PipeBetween(addr(1), addr(2)) }
+
+// PipeBetween is Pipe with addresses, a's and b's.
+func PipeBetween(addrA, addrB net.Addr) (a, b net.Conn) {
 	x, y := newHalf(), newHalf()
-	return newEnd(x, y, 1), newEnd(y, x, 2)
+	return newEnd(x, y, addrA, addrB), newEnd(y, x, addrB, addrA)
+}
+
+// Limit is how many bytes the network holds on the way to nc, an end of a Pipe;
+// for what is beyond, the other end waits. 0 = 4 MiB.
+func Limit(nc net.Conn, n int) {
+	if n == 0 {
+		n = defaultBuffer
+	}
+	h := nc.(*end).in
+	h.set(func() { h.max = n })
 }
 
 // A half is one direction.
@@ -41,6 +54,7 @@ type half struct {
 	max    int
 	eof    bool          // nothing more is written
 	closed bool          // nobody reads any more
+	own    bool          // it was the writer who closed the connection
 	change chan struct{} // closed and replaced whenever the fields above change
 }
 
@@ -74,6 +88,14 @@ func (d *deadline) set(t time.Time) {
 	d.mu.Unlock()
 }
 
+// past reports whether the deadline is: then an operation fails even if it need
+// not wait, as on a socket.
+func (d *deadline) past() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.at.IsZero() && !time.Now().Before(d.at)
+}
+
 // wait waits for change, the deadline or its move, and reports whether the
 // deadline is past.
 func (d *deadline) wait(change <-chan struct{}) bool {
@@ -100,13 +122,13 @@ func (d *deadline) wait(change <-chan struct{}) bool {
 
 // An end is one end of a Pipe.
 type end struct {
-	in, out     *half
-	read, write deadline
-	port        uint16
+	in, out       *half
+	read, write   deadline
+	local, remote net.Addr
 }
 
-func newEnd(in, out *half, port uint16) *end {
-	e := &end{in: in, out: out, port: port}
+func newEnd(in, out *half, local, remote net.Addr) *end {
+	e := &end{in: in, out: out, local: local, remote: remote}
 	e.read.moved, e.write.moved = make(chan struct{}), make(chan struct{})
 	return e
 }
@@ -118,6 +140,10 @@ func (e *end) Read(b []byte) (int, error) {
 		if h.closed {
 			h.mu.Unlock()
 			return 0, net.ErrClosed
+		}
+		if e.read.past() {
+			h.mu.Unlock()
+			return 0, os.ErrDeadlineExceeded
 		}
 		if len(h.buf) > 0 {
 			n := copy(b, h.buf)
@@ -141,9 +167,17 @@ func (e *end) Write(b []byte) (n int, err error) {
 	for {
 		h := e.out
 		h.mu.Lock()
+		if h.own {
+			h.mu.Unlock()
+			return n, net.ErrClosed
+		}
 		if h.eof || h.closed {
 			h.mu.Unlock()
 			return n, io.ErrClosedPipe
+		}
+		if e.write.past() {
+			h.mu.Unlock()
+			return n, os.ErrDeadlineExceeded
 		}
 		if k := min(len(b), h.max-len(h.buf)); k > 0 {
 			h.buf = append(h.buf, b[:k]...)
@@ -163,7 +197,7 @@ func (e *end) Write(b []byte) (n int, err error) {
 
 // Close implements net.Conn. What the other end has not read yet it still can.
 func (e *end) Close() error {
-	e.out.set(func() { e.out.eof = true })
+	e.out.set(func() { e.out.eof, e.out.own = true, true })
 	e.in.set(func() { e.in.closed, e.in.eof = true, true })
 	return nil
 }
@@ -190,8 +224,8 @@ func (e *end) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-func (e *end) LocalAddr() net.Addr  { return addr(e.port) }
-func (e *end) RemoteAddr() net.Addr { return addr(3 - e.port) }
+func (e *end) LocalAddr() net.Addr  { return e.local }
+func (e *end) RemoteAddr() net.Addr { return e.remote }
 
 // addr is a documentation address, so that it looks like one from outside.
 func addr(port uint16) net.Addr {
@@ -211,8 +245,17 @@ func NewListener() *Listener {
 }
 
 // Dial returns the client's end of a new connection. After Close it is closed.
-func (l *Listener) Dial() net.Conn {
-	a, b := Pipe()
+func (l *Listener) Dial() net.Conn { return l.DialFrom(addr(1)) }
+
+// DialFrom is Dial by a client of this address.
+func (l *Listener) DialFrom(from net.Addr) net.Conn {
+	a, b := PipeBetween(from, l.Addr())
+	select {
+	case <-l.done:
+		b.Close()
+		return a
+	default:
+	}
 	select {
 	case l.conns <- b:
 	case <-l.done:
@@ -231,9 +274,19 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener.
+// Close implements net.Listener. What was not accepted is closed.
 func (l *Listener) Close() error {
-	l.once.Do(func() { close(l.done) })
+	l.once.Do(func() {
+		close(l.done)
+		for {
+			select {
+			case nc := <-l.conns:
+				nc.Close()
+			default:
+				return
+			}
+		}
+	})
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -49,14 +50,24 @@ type Peer struct {
 	t  testing.TB
 	nc net.Conn
 	rd *msrp.Reader
+	in []byte // what was read and belongs to no frame that was returned
 }
 
 // NewPeer returns a Peer on nc, which is closed when the test ends.
 func NewPeer(t testing.TB, nc net.Conn) *Peer {
 	t.Cleanup(func() { nc.Close() })
 	p := &Peer{t: t, nc: nc}
-	p.rd = msrp.NewReader(nc, msrp.Limits{})
+	p.rd = msrp.NewReader((*tap)(p), msrp.Limits{})
 	return p
+}
+
+// A tap reads for a Peer and keeps what it read.
+type tap Peer
+
+func (p *tap) Read(b []byte) (int, error) {
+	n, err := p.nc.Read(b)
+	p.in = append(p.in, b[:n]...)
+	return n, err
 }
 
 // Send writes lines, each of which gets a CRLF. It says nothing about whether
@@ -81,6 +92,11 @@ func (p *Peer) next(d time.Duration) (f Frame, err error) {
 	_ = p.nc.SetReadDeadline(time.Now().Add(d))
 	for {
 		q, err := p.rd.Next()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			// A Reader's errors are final, but the test may go on: with a new one,
+			// which starts where the last whole frame ended.
+			p.rd = msrp.NewReader(io.MultiReader(strings.NewReader(string(p.in)), (*tap)(p)), msrp.Limits{})
+		}
 		if err != nil {
 			return f, err
 		}
@@ -91,9 +107,19 @@ func (p *Peer) next(d time.Duration) (f Frame, err error) {
 		f.Body = append(f.Body, q.Body...)
 		if q.Last {
 			f.Flag = byte(q.Flag)
+			p.in = p.in[bytes.Index(p.in, []byte("MSRP "))+f.size():]
 			return f, nil
 		}
 	}
+}
+
+// size is how many octets f has on the wire.
+func (f *Frame) size() int {
+	n := len(f.Raw) + len("-------$\r\n") + len(f.TID)
+	if f.HasBody {
+		n += len("\r\n\r\n") + len(f.Body)
+	}
+	return n
 }
 
 func copyHead(h *msrp.Head) Frame {
@@ -153,7 +179,6 @@ func (p *Peer) WantNothing(d time.Duration) {
 	case !errors.Is(err, os.ErrDeadlineExceeded):
 		p.t.Fatalf("want nothing, but the connection ended: %v", err)
 	}
-	p.rd = msrp.NewReader(p.nc, msrp.Limits{}) // the other's errors are final
 }
 
 // WantClosed checks that the other side closes the connection, whatever frames
@@ -183,15 +208,66 @@ func (p *Peer) Respond(f Frame, code int, extra ...string) {
 	p.Send(strings.Join(append(lines, "-------"+f.TID+"$"), "\n"))
 }
 
-// Limit is how many bytes the network holds for this Peer; what is beyond waits
-// at the other side, as for a peer that does not read. 0 = 4 MiB. Only for a Pipe.
-func (p *Peer) Limit(n int) {
-	if n == 0 {
-		n = defaultBuffer
-	}
-	h := p.nc.(*end).in
-	h.set(func() { h.max = n })
+// A FrameSpec says what SendFrame writes. Nothing of it is checked, so that a
+// frame can be as wrong as a test needs it.
+type FrameSpec struct {
+	TID      string // "" = a new one
+	Method   string // "" = SEND; "200 OK" makes a response
+	To, From string
+	ID       string   // Message-ID; "" = none
+	Range    string   // Byte-Range; "" = none
+	Headers  []string // further lines, before Content-Type
+	Type     string   // Content-Type; "" = text/plain if there is a body
+	Body     string
+	HasBody  bool   // set for an empty body; any other tells by itself
+	Flag     byte   // 0 = '$'
+	End      string // transaction id of the end-line; "" = TID
 }
+
+// SendFrame writes a frame and returns its transaction id.
+func (p *Peer) SendFrame(s FrameSpec) (tid string) {
+	p.t.Helper()
+	or := func(v, def string) string {
+		if v == "" {
+			return def
+		}
+		return v
+	}
+	var b strings.Builder
+	line := func(name, value string) {
+		if value != "" {
+			b.WriteString(name + value + "\r\n")
+		}
+	}
+	tid = or(s.TID, msrp.NewID(12))
+	hasBody := s.HasBody || s.Body != ""
+	line("MSRP "+tid+" ", or(s.Method, "SEND"))
+	line("To-Path: ", s.To)
+	line("From-Path: ", s.From)
+	line("Message-ID: ", s.ID)
+	line("Byte-Range: ", s.Range)
+	for _, h := range s.Headers {
+		line("", h)
+	}
+	if hasBody {
+		line("Content-Type: ", or(s.Type, "text/plain"))
+		b.WriteString("\r\n" + s.Body + "\r\n")
+	} else {
+		line("Content-Type: ", s.Type)
+	}
+	if s.Flag == 0 {
+		s.Flag = '$'
+	}
+	b.WriteString("-------" + or(s.End, tid))
+	b.WriteByte(s.Flag)
+	b.WriteString("\r\n")
+	p.Write([]byte(b.String()))
+	return tid
+}
+
+// Limit is [Limit] for the connection of this Peer: with a small n it is a peer
+// that does not read.
+func (p *Peer) Limit(n int) { Limit(p.nc, n) }
 
 // Peek returns the head of the next frame, which need not be complete, and
 // leaves it unread. Only for a Pipe, and before a part of that frame was read.
