@@ -16,7 +16,7 @@ import (
 // Errors of a Conn.
 var (
 	// ErrFull: the outbox, or the table of pending requests, has no room. Wait
-	// with Conn.WaitRoom, or refuse.
+	// with Request.Wait or Stream.Wait, or refuse.
 	ErrFull = errors.New("msrp: outbox full")
 	// ErrTimeout: no response came in time (RFC 4975 §7.1.1).
 	ErrTimeout = errors.New("msrp: no response in time")
@@ -38,7 +38,9 @@ type ConnConfig struct {
 	Limits  Limits
 	Log     *slog.Logger // nil = none
 	// Trace, if not nil, sees the head of each frame that was read (out is
-	// false) or queued (out is true), end-line not included. It must not keep head.
+	// false) or queued (out is true), end-line not included. It must not keep
+	// head, and not call the Conn: for a frame that is queued its lock is held,
+	// so that the trace has the order of the wire.
 	Trace func(out bool, head []byte)
 }
 
@@ -46,8 +48,9 @@ type ConnConfig struct {
 //
 //  1. Requests leave in the order their Sends returned; responses and REPORTs
 //     overtake requests that are not begun, and interrupt a Stream.
-//  2. What waits to be written is bounded in bytes. Send never blocks: it
-//     returns ErrFull, and WaitRoom waits.
+//  2. What waits to be written is bounded in bytes. Send returns ErrFull when
+//     there is no room, at once or after Request.Wait; who waits is served in
+//     order, and before those who do not wait.
 //  3. Each request sent with a Transaction ends exactly once in a call of its
 //     Owner; the 30 s for the response run from the last octet written.
 //  4. An idle Conn holds no buffer and only the goroutine of Serve.
@@ -243,8 +246,10 @@ func (c *Conn) fail(reason error) net.Conn {
 // that a reset does not take that octet from it.
 const lingerTime = time.Second
 
-// Finish closes the connection once the frame in hand was served and what is
-// queued has been written. What the peer sends from now on is dropped.
+// Finish closes the connection once the piece in hand was served and what is
+// queued has been written, or after Limits.Write. What the peer sends from now
+// on is dropped. Who waits for room gets ErrClosed; responses and REPORTs are
+// taken until all was written.
 func (c *Conn) Finish(reason error) {
 	if reason == nil {
 		reason = ErrClosed

@@ -74,48 +74,6 @@ func TestConnTimerSlow(t *testing.T) {
 	})
 }
 
-// TestConnDrain: Drain returns when the last octet was taken, not later.
-func TestConnDrain(t *testing.T) {
-	inConn(t, Limits{}, nil, func(t *testing.T, c *Conn, far net.Conn) {
-		for i := range 300 {
-			if err := c.Send(request("m123", "x"), nil); err != nil {
-				t.Fatal(err)
-			}
-			start := time.Now()
-			drained := make(chan error, 1)
-			go func() { drained <- c.Drain(time.Hour) }()
-			synctest.Wait()
-			readFrames(t, far, 1)
-			if err := <-drained; err != nil || time.Since(start) != 0 {
-				t.Fatalf("round %d: %v after %v", i, err, time.Since(start))
-			}
-		}
-		_ = c.Send(request("m123", "x"), nil)
-		if err := c.Drain(time.Second); err != ErrFull {
-			t.Error(err)
-		}
-	})
-}
-
-// TestConnDrainWoken: Drain hears that the writer has gone, not only that it
-// has written.
-func TestConnDrainWoken(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := NewConn(ConnConfig{Handler: handler(nil)})
-		c.nc, c.writing = sinkConn{}, true // the writer is between its last write and its end
-		start := time.Now()
-		drained := make(chan error, 1)
-		go func() { drained <- c.Drain(time.Hour) }()
-		synctest.Wait()
-		if c.takeBatch(new(batch)) {
-			t.Error("a batch of nothing")
-		}
-		if err := <-drained; err != nil || time.Since(start) != 0 {
-			t.Errorf("%v after %v", err, time.Since(start))
-		}
-	})
-}
-
 // TestSyntaxErrorHides: whatever is at fault, a session-id is not shown (RELAY-124).
 func TestSyntaxErrorHides(t *testing.T) {
 	for _, in := range []string{
@@ -257,11 +215,6 @@ func TestConnFinishWakes(t *testing.T) {
 			s.Wait = time.Hour
 			if err := s.Write([]byte("x"), 0); err != ErrClosed || time.Since(start) != time.Second {
 				t.Errorf("Write: %v after %v", err, time.Since(start))
-			}
-		})
-		wg.Go(func() {
-			if err := c.WaitRoom(900, time.Hour); err != ErrClosed || time.Since(start) != time.Second {
-				t.Errorf("WaitRoom: %v after %v", err, time.Since(start))
 			}
 		})
 		time.Sleep(time.Second)

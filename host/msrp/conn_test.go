@@ -351,7 +351,9 @@ func TestConnFull(t *testing.T) {
 			t.Errorf("%d requests of 3 kB fit in 10 kB", n)
 		}
 		start := time.Now()
-		if err := c.WaitRoom(3000, 7*time.Second); err != ErrFull || time.Since(start) != 7*time.Second {
+		in7s := request("m124", body)
+		in7s.Wait = 7 * time.Second
+		if err := c.Send(in7s, nil); err != ErrFull || time.Since(start) != 7*time.Second {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
 		late := request("m124", body)

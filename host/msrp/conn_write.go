@@ -48,7 +48,6 @@ func (c *Conn) takeBatch(b *batch) bool {
 	c.mu.Lock()
 	if c.err != nil || c.requests.size == 0 && c.answers.size == 0 {
 		c.writing, c.inFlight = false, 0
-		c.wake() // Drain waits for this
 		c.mu.Unlock()
 		c.finishIdle()
 		return false
@@ -167,15 +166,8 @@ func (c *Conn) await(d time.Duration, ready func() bool) error {
 	return c.err
 }
 
-// WaitRoom waits until a request of n octets can be sent, for d at most; then
-// it returns ErrFull.
-func (c *Conn) WaitRoom(n int, d time.Duration) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.roomWithin(n, d)
-}
-
-// roomWithin is WaitRoom with mu held. Who waits gets in line: without it the
+// roomWithin waits until a request of n octets can be sent, for d at most; then
+// it returns ErrFull. mu is held. Who waits gets in line: without it the
 // one whom the scheduler prefers gets all the room (CORE-57), and a large
 // request never finds as much as the small ones leave.
 func (c *Conn) roomWithin(n int, d time.Duration) error {
@@ -219,11 +211,4 @@ func (c *Conn) waitAnswers() error {
 		return fmt.Errorf("peer does not read its answers: %w", err)
 	}
 	return err
-}
-
-// Drain waits until all that is queued has been written, for d at most.
-func (c *Conn) Drain(d time.Duration) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.await(d, c.idle)
 }

@@ -2,8 +2,12 @@ package msrp
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
+	"os"
 	"strings"
 	"testing"
 )
@@ -191,4 +195,68 @@ func FuzzOutbox(f *testing.F) {
 			runOutbox(t, ops)
 		}
 	})
+}
+
+// stutter takes a few octets a call and then reports a time-out, as a TCP
+// connection to a slow peer does.
+type stutter struct {
+	recorder
+	step, stalls int
+}
+
+func (s *stutter) WriteBuffers(v *net.Buffers) (int64, error) {
+	var some net.Buffers
+	n := 0
+	for n < s.step && len(*v) > 0 {
+		k := min(s.step-n, len((*v)[0]))
+		some = append(some, (*v)[0][:k])
+		n += k
+		if (*v)[0] = (*v)[0][k:]; len((*v)[0]) == 0 {
+			*v = (*v)[1:]
+		}
+	}
+	_, _ = some.WriteTo(s.buf)
+	if n == 0 || len(*v) > 0 {
+		s.stalls++
+		return int64(n), os.ErrDeadlineExceeded
+	}
+	return int64(n), nil
+}
+
+// TestWriteProgress: a time-out after some octets is progress, and the write
+// goes on where it stopped; one after none ends it. What has left is counted.
+func TestWriteProgress(t *testing.T) {
+	for _, step := range []int{1, 7, 1000, blockSize, blockSize + 1, 1 << 20} {
+		var out bytes.Buffer
+		nc := &stutter{recorder: recorder{buf: &out}, step: step}
+		c := NewConn(ConnConfig{Handler: handler(nil)})
+		c.nc = nc
+		for i := range 3 {
+			_ = c.Send(request(fmt.Sprintf("m12%d", i), strings.Repeat("x", 20_000)), nil)
+		}
+		_ = c.SendResponse(answerTo("abcd", 200))
+		c.writeOut(t, new(batch))
+		frames, rd := 0, NewReader(bytes.NewReader(out.Bytes()), Limits{})
+		for {
+			p, err := rd.Next()
+			if err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatalf("step %d: %v", step, err)
+			}
+			if p.Last {
+				frames++
+			}
+		}
+		if frames != 4 || c.written != c.requests.total || c.inFlight != 0 || step < 50_000 && nc.stalls == 0 {
+			t.Errorf("step %d: %d frames, %d of %d written, %d in flight", step, frames, c.written, c.requests.total, c.inFlight)
+		}
+	}
+	c := NewConn(ConnConfig{Handler: handler(nil)})
+	c.nc = &stutter{recorder: recorder{buf: new(bytes.Buffer)}}
+	_ = c.Send(request("m123", "x"), nil)
+	b := new(batch)
+	if !c.takeBatch(b) || !errors.Is(c.write(b), os.ErrDeadlineExceeded) {
+		t.Error("a peer that takes nothing is waited for")
+	}
 }

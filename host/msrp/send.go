@@ -48,8 +48,8 @@ func AppendPaths(b []byte, to, from1 []byte, from2 Path) []byte {
 
 // Send queues rq under a new transaction id; Flush or Touch starts to write it.
 // With a tx, its Owner learns of the response; the end of tx.Range is set here,
-// from the body. A REPORT goes out beside the queue and is never refused for
-// want of room. On error nothing was queued, and the Owner is not called.
+// from the body. A REPORT has no response (CORE-99), so that its tx is ignored;
+// it goes out beside the queue, in room of its own. On error nothing was queued, and the Owner is not called.
 func (c *Conn) Send(rq *Request, tx *Transaction) error {
 	report := string(rq.Method) == "REPORT"
 	c.mu.Lock()
@@ -340,9 +340,6 @@ func (c *Conn) NewStream(rq *Request, tx *Transaction) *Stream {
 	}
 	return s
 }
-
-// Pos returns the position of the next octet in the whole message.
-func (s *Stream) Pos() int64 { return s.pos }
 
 // Write queues body. A flag other than 0 ends the stream after it. It returns
 // ErrFull, having queued nothing, when there is no room.

@@ -3,7 +3,6 @@ package relay
 import (
 	"bytes"
 	"fmt"
-	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -340,14 +339,7 @@ func TestNoDowngrade(t *testing.T) {
 // TestFrontKept: also on a second look, a bridged session shows the URI of the
 // interface it left by.
 func TestFrontKept(t *testing.T) {
-	table, err := hook.NewTable([]hook.Rule{{To: "*.inside.example", Interface: "core"}}, func(string) bool { return true })
-	if err != nil {
-		t.Fatal(err)
-	}
-	change := func(cfg *Config) {
-		cfg.Listeners[0].Hooks.SelectInterface = hook.NewChain(nil, hook.Binding[hook.InterfaceRequest, hook.InterfaceReply]{Name: "table", Provider: table})
-		cfg.Interfaces = []Interface{{Name: "core", Address: netip.MustParseAddr("10.0.0.1"), Listener: "core"}}
-	}
+	change := bridged(t, hook.Rule{To: "*.inside.example", Interface: "core"})
 	inWorld(t, change, func(w *world) {
 		const peer = "msrp://bob.inside.example:9/b;tcp"
 		ln := w.host("bob.inside.example")

@@ -706,23 +706,27 @@ func TestLimits(t *testing.T) {
 	})
 }
 
-// TestBridge: a session leaves by another interface, under a URI of the listener
-// there and with another scheme, and what comes back finds its way.
-func TestBridge(t *testing.T) {
-	table, err := hook.NewTable([]hook.Rule{
-		{To: "*.inside.example", Interface: "core"},
-		{To: "forbidden.example", Deny: true, Reason: "not there"},
-	}, func(string) bool { return true })
+// bridged makes the edge listener choose interfaces by rules; core, the only
+// one, has the core listener's URI.
+func bridged(t testing.TB, rules ...hook.Rule) func(*Config) {
+	t.Helper()
+	table, err := hook.NewTable(rules, func(name string) bool { return name == "core" })
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain := hook.NewChain(nil, hook.Binding[hook.InterfaceRequest, hook.InterfaceReply]{Name: "table", Provider: table})
-	change := func(cfg *Config) {
-		cfg.Listeners[0].Hooks.SelectInterface = chain
+	return func(cfg *Config) {
+		cfg.Listeners[0].Hooks.SelectInterface = hook.NewChain(nil,
+			hook.Binding[hook.InterfaceRequest, hook.InterfaceReply]{Name: "table", Provider: table})
 		cfg.Interfaces = []Interface{{
 			Name: "core", Address: netip.MustParseAddr("10.0.0.1"), Listener: "core", Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 		}}
 	}
+}
+
+// TestBridge: a session leaves by another interface, under a URI of the listener
+// there and with another scheme, and what comes back finds its way.
+func TestBridge(t *testing.T) {
+	change := bridged(t, hook.Rule{To: "*.inside.example", Interface: "core"}, hook.Rule{To: "forbidden.example", Deny: true, Reason: "not there"})
 	inWorld(t, change, func(w *world) {
 		const peer = "msrps://bob.inside.example:9/b;tcp"
 		ln := w.host("bob.inside.example")
