@@ -184,29 +184,33 @@ func (w *site) client(listener, name string, secure bool, tap func(net.Conn) net
 	w.t.Helper()
 	a := w.dial(listener, name, secure, tap)
 	scheme := strings.SplitN(a.uri, ":", 2)[0]
-	to := fmt.Sprintf("%s://localhost:%d;tcp", scheme, w.ports[listener])
-	digest := auth.Client{Username: name, Password: "secret"}
-	header := ""
+	r := a.auth(fmt.Sprintf("%s://localhost:%d;tcp", scheme, w.ports[listener]), name)
+	if !r.OK() {
+		w.t.Fatalf("AUTH: %d %s", r.Code, r.Comment)
+	}
+	a.use, _ = r.Header("Use-Path")
+	return a
+}
+
+// auth does the two rounds of an AUTH and returns the last response.
+func (a *agent) auth(to, user string) *msrp.Reply {
+	a.t.Helper()
+	digest := auth.Client{Username: user, Password: "secret"}
+	rq := &msrp.Request{Method: []byte("AUTH"), Paths: msrp.AppendPaths(nil, []byte(to), []byte(a.uri), nil)}
 	for {
-		r, err := a.c.RoundTrip(w.t.Context(), &msrp.Request{
-			Method: []byte("AUTH"), Paths: msrp.AppendPaths(nil, []byte(to), []byte(a.uri), nil), After: []byte(header),
-		})
+		r, err := a.c.RoundTrip(a.t.Context(), rq)
 		if err != nil {
-			w.t.Fatal(err)
+			a.t.Fatal(err)
 		}
-		if r.Code == 401 && header == "" {
-			answer, err := digest.Answer(r.Headers("WWW-Authenticate"), "AUTH", to)
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			header = "Authorization: " + answer + "\r\n"
-			continue
+		if r.Code != 401 || rq.After != nil {
+			return r
 		}
-		if r.Code != 200 {
-			w.t.Fatalf("AUTH: %d %s", r.Code, r.Comment)
+		hops := strings.Fields(to)
+		answer, err := digest.Answer(r.Headers("WWW-Authenticate"), "AUTH", hops[len(hops)-1])
+		if err != nil {
+			a.t.Fatal(err)
 		}
-		a.use, _ = r.Header("Use-Path")
-		return a
+		rq.After = []byte("Authorization: " + answer + "\r\n")
 	}
 }
 
@@ -392,20 +396,50 @@ func (w *site) knows(user string) bool {
 	w.t.Helper()
 	a := w.dial("tcp", user, false, nil)
 	defer a.c.Close(nil)
-	to := fmt.Sprintf("msrp://localhost:%d;tcp", w.ports["tcp"])
-	digest := auth.Client{Username: user, Password: "secret"}
-	paths := msrp.AppendPaths(nil, []byte(to), []byte(a.uri), nil)
-	r, err := a.c.RoundTrip(w.t.Context(), &msrp.Request{Method: []byte("AUTH"), Paths: paths})
-	if err != nil {
-		w.t.Fatal(err)
+	return a.auth(fmt.Sprintf("msrp://localhost:%d;tcp", w.ports["tcp"]), user).OK()
+}
+
+// TestTwoRelays: alice has a session at an outer relay by way of an inner one,
+// and chats through both with bob, who is at the outer one (RELAY-7, RELAY-62).
+func TestTwoRelays(t *testing.T) {
+	out := newSite(t, twoListeners)
+	in := newSite(t, strings.Replace(twoListeners, "ca: DIR/ca.pem", "ca: "+out.dir+"/ca.pem", 1))
+	a := in.client("tls", "alice", true, nil)
+	r := a.auth(fmt.Sprintf("%s msrps://localhost:%d;tcp", a.use, out.ports["tls"]), "alice")
+	if !r.OK() {
+		t.Fatalf("AUTH: %d %s", r.Code, r.Comment)
 	}
-	answer, err := digest.Answer(r.Headers("WWW-Authenticate"), "AUTH", to)
-	if err != nil {
-		w.t.Fatal(err)
+	use, _ := r.Header("Use-Path")
+	own, ok := strings.CutPrefix(use, a.use+" ")
+	if !ok {
+		t.Fatalf("Use-Path: %s", use)
 	}
-	r, err = a.c.RoundTrip(w.t.Context(), &msrp.Request{Method: []byte("AUTH"), Paths: paths, After: []byte("Authorization: " + answer + "\r\n")})
-	if err != nil {
-		w.t.Fatal(err)
+	b := out.client("tls", "bob", true, nil)
+	reply := b.session()
+	s := a.session(a.use, own, b.use, b.uri)
+	body := strings.Repeat("a long message ", 10_000)
+	if err := a.send(s, []byte(body), 0); err != nil {
+		t.Fatal(err)
 	}
-	return r.OK()
+	if <-b.got != body {
+		t.Error("other octets")
+	}
+	if err := b.send(reply, []byte("thank you"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-a.got; got != "thank you" {
+		t.Errorf("%q", got)
+	}
+	// A stranger reaches alice by the path that she would give him.
+	p := out.dial("tcp", "peer", false, nil)
+	if err := p.send(p.session(own, a.use, a.uri), []byte("hello"), 0); err == nil || !strings.Contains(err.Error(), "403") {
+		t.Errorf("without TLS to an msrps URI: %v", err) // CORE-4
+	}
+	q := out.dial("tls", "peer", true, nil)
+	if err := q.send(q.session(own, a.use, a.uri), []byte("hello"), 0); err != nil {
+		t.Error(err)
+	}
+	if got := <-a.got; got != "hello" {
+		t.Errorf("%q", got)
+	}
 }

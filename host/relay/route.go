@@ -84,6 +84,11 @@ func (c *conn) resolve(p *msrp.Piece) *route {
 		c.r.count(refusedForeign)
 		c.finish(errForeign)
 		return nil
+	case first.Secure && !c.secure && c.l != nil:
+		// RFC 4975 §6 (CORE-4): msrps says that this hop is over TLS. Who was
+		// dialled without it may answer the way it was asked.
+		c.refuse(h, refusedGuard, 403, "This URI needs TLS")
+		return nil
 	case h.Is("AUTH") && last && first.Session == "":
 		c.serveAuth(h)
 		return nil
