@@ -697,11 +697,12 @@ func TestLimits(t *testing.T) {
 			}
 		}
 		b := w.connect("edge")
-		c := w.connect("edge")
+		synctest.Wait()
+		w.connect("edge")
+		synctest.Wait()
 		w.connect("edge").WantClosed()
 		b.Close()
 		synctest.Wait()
-		_ = c
 		w.client("edge", "bob")
 	})
 }

@@ -99,6 +99,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	}
 	w := &world{t: t, lns: map[string]*msrptest.Listener{}}
 	w.hosts.hosts = map[string]*msrptest.Listener{}
+	w.hosts.delay = 10 * time.Millisecond // a network is never at once
 	hooks := Hooks{Authenticate: users("alice", "bob", "carol")}
 	cfg := Config{
 		Auth: server, Dialer: &w.hosts,
