@@ -18,7 +18,7 @@ import (
 // maxHTDigest bounds an htdigest file, in bytes.
 const maxHTDigest = 64 << 20
 
-// settle is how long a file must be left alone before it is read again.
+// settle is how long after a change the file is read again.
 const settle = 200 * time.Millisecond
 
 // HTDigest answers authenticate from a file of user:realm:HA1 lines, as
@@ -112,6 +112,7 @@ func (h *HTDigest) Watch(ctx context.Context) error {
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	waiting := true // for the timer; not set anew, or a busy directory would put it off for ever
 	for {
 		select {
 		case <-ctx.Done():
@@ -119,8 +120,12 @@ func (h *HTDigest) Watch(ctx context.Context) error {
 		case err := <-w.Errors:
 			h.log.Warn("watching the htdigest file", "file", h.path, "err", err)
 		case <-w.Events:
-			timer.Reset(settle)
+			if !waiting {
+				waiting = true
+				timer.Reset(settle)
+			}
 		case <-timer.C:
+			waiting = false
 			if err := h.Reload(); err != nil {
 				h.log.Warn("the htdigest file is faulty; the users stay as they were", "file", h.path, "err", err)
 			}
