@@ -162,7 +162,7 @@ func chain[Q, A any](known map[string]hook.Provider[Q, A], point, listener strin
 			policy = hook.OnErrorNext
 		}
 		bindings = append(bindings, hook.Binding[Q, A]{
-			Name: b.Provider, Provider: known[b.Provider], Timeout: b.Timeout, OnError: policy,
+			Name: b.Provider, Provider: known[b.Provider], Timeout: b.Timeout, OnError: policy, Params: b.Params,
 		})
 	}
 	return hook.NewChain(func(f hook.Failure) {

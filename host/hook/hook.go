@@ -1,23 +1,36 @@
 // Package hook is where a deployment decides what the code cannot know: whose
 // password is this, by which interface does this session leave.
 //
-//	chain := hook.NewChain(nil, hook.Binding[hook.AuthRequest, hook.AuthReply]{
-//		Name: "static", Provider: users, OnError: hook.OnErrorDeny,
+//	users, err := hook.NewHTDigest("users.htdigest", log)
+//	…
+//	chain := hook.NewChain(failed, hook.Binding[hook.AuthRequest, hook.AuthReply]{
+//		Name: "users", Provider: users,
 //	})
-//	reply, err := chain.Run(ctx, &hook.AuthRequest{Username: "alice", …})
+//	reply := chain.Run(ctx, &hook.AuthRequest{Username: "alice", …})
+//	switch reply.Verdict { … }
 //
-// Each listener has one chain of providers per hook point. It knows no
-// WebAssembly: a plugin is one more provider.
+// Each listener has one [Chain] of providers per hook point. Built in are
+// [Static], [HTDigest] and [Table]; a plugin is one more [Provider], and this
+// package knows nothing of how it runs. It neither checks a digest nor routes:
+// callers do that with what a chain answers.
 package hook
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
+)
+
+// A Point is a hook point, by its name in the configuration.
+type Point string
+
+// The hook points.
+const (
+	Authenticate    Point = "authenticate"     // AuthRequest, AuthReply
+	SelectInterface Point = "select_interface" // InterfaceRequest, InterfaceReply
 )
 
 // A Verdict is what a provider makes of a request.
@@ -30,16 +43,72 @@ const (
 	Deny                // refused, with Status and Reason
 )
 
+// String returns the verdict's name.
+func (v Verdict) String() string {
+	switch v {
+	case Next:
+		return "next"
+	case Done:
+		return "done"
+	case Deny:
+		return "deny"
+	}
+	return fmt.Sprintf("verdict %d", uint8(v))
+}
+
+// A Request is what the requests of all hook points have in common. Chain.Run
+// sets it, from the binding whose provider it asks.
+type Request struct {
+	Binding string
+	Params  map[string]any
+}
+
+func (q *Request) request() *Request { return q }
+
 // A Reply is what the replies of all hook points have in common.
 type Reply struct {
 	Verdict Verdict
 	Status  int    // with Deny: an MSRP status; 0 = 403
-	Reason  string // with Deny: comment of the answer
+	Reason  string // with Deny: comment of the answer, one line of up to 128 bytes
 	By      string // set by Chain.Run: the binding that decided
+}
+
+func (a *Reply) reply() *Reply { return a }
+
+func (a *Reply) attrs() []slog.Attr {
+	return []slog.Attr{
+		slog.String("verdict", a.Verdict.String()), slog.String("by", a.By),
+		slog.Int("status", a.Status), slog.String("reason", a.Reason),
+	}
+}
+
+// statuses are the registered MSRP status codes that may go out as they are:
+// 401 needs a challenge, and 408 is what relays say in a REPORT.
+var statuses = []int{400, 403, 404, 413, 415, 423, 481, 501, 506}
+
+// maxReason bounds what a peer has to read in a start-line.
+const maxReason = 128
+
+// checkRefusal returns what is wrong with the status and reason of a Deny.
+func checkRefusal(status int, reason string) error {
+	if status != 0 && !slices.Contains(statuses, status) {
+		return fmt.Errorf("status %d is not one of %v", status, statuses)
+	}
+	if len(reason) > maxReason {
+		return fmt.Errorf("reason of %d bytes is longer than %d", len(reason), maxReason)
+	}
+	// It goes into a start-line, where a line break would begin a header.
+	for _, c := range []byte(reason) {
+		if c < ' ' || c == 0x7f {
+			return fmt.Errorf("reason %q has control characters", reason)
+		}
+	}
+	return nil
 }
 
 // An AuthRequest is an AUTH that carries credentials.
 type AuthRequest struct {
+	Request
 	Listener   string
 	Transport  string // "tcp" or "tls"
 	LocalAddr  netip.AddrPort
@@ -56,15 +125,19 @@ type AuthRequest struct {
 	CNonce     string
 	NC         string
 	QOP        string
-	FromPath   string
-	ToPath     string
+	FromPath   string // session URIs: bearer secrets
+	ToPath     string // likewise
 }
 
-// LogValue leaves out what is secret: digests and session URIs.
-func (q *AuthRequest) LogValue() slog.Value {
+func (*AuthRequest) point() Point { return Authenticate }
+
+// LogValue leaves out what is secret: digests and session URIs. It is on the
+// value, since a request logged by value would else be shown whole.
+func (q AuthRequest) LogValue() slog.Value {
 	return slog.GroupValue(
-		slog.String("listener", q.Listener), slog.String("remote", q.RemoteAddr.String()),
-		slog.String("realm", q.Realm), slog.String("user", q.Username),
+		slog.String("listener", q.Listener), slog.String("transport", q.Transport),
+		slog.String("remote", q.RemoteAddr.String()), slog.String("sni", q.SNI),
+		slog.String("realm", q.Realm), slog.String("user", q.Username), slog.String("algorithm", q.Algorithm),
 	)
 }
 
@@ -74,34 +147,47 @@ func (q *AuthRequest) LogValue() slog.Value {
 type AuthReply struct {
 	Reply
 	Password      string
-	HA1           string            // hex, of user:realm:password under the request's algorithm
+	HA1           string            // lower-case hex, of user:realm:password under the request's algorithm
 	Authenticated bool              // the provider has checked the digest itself
 	MaxExpires    time.Duration     // of this session; 0 = the relay's
 	Attributes    map[string]string // labels of the session, for later hooks
 }
 
-func (a *AuthReply) reply() *Reply { return &a.Reply }
+// LogValue leaves out what is secret: Password, HA1 and Attributes.
+func (a AuthReply) LogValue() slog.Value {
+	return slog.GroupValue(append(a.attrs(),
+		slog.Bool("authenticated", a.Authenticated), slog.Duration("max_expires", a.MaxExpires))...)
+}
 
-func (a *AuthReply) valid(q *AuthRequest) error {
+func (a *AuthReply) check(q *AuthRequest) error {
 	set := 0
 	for _, ok := range []bool{a.Password != "", a.HA1 != "", a.Authenticated} {
 		if ok {
 			set++
 		}
 	}
-	digits := 32
-	if q.Algorithm == "SHA-256" {
-		digits = 64
-	}
-	switch {
+	switch n := ha1Len(q.Algorithm); {
 	case set != 1:
-		return errors.New("the reply must have exactly one of password, ha1 and authenticated")
-	case a.HA1 != "" && !isHex(a.HA1, digits):
-		return fmt.Errorf("ha1 must be %d lower-case hex digits for %s", digits, q.Algorithm)
+		return errors.New("a reply that is done needs exactly one of password, ha1 and authenticated")
+	case a.HA1 != "" && !isHex(a.HA1, n):
+		return fmt.Errorf("ha1 is not %d lower-case hex digits, as %s needs", n, q.Algorithm)
 	case a.MaxExpires < 0:
-		return errors.New("max_expires is negative")
+		return fmt.Errorf("max_expires %v is negative; 0 leaves it to the relay", a.MaxExpires)
 	}
 	return nil
+}
+
+// The names of the algorithms, and the hex digits of their HA1.
+const (
+	algMD5, md5Len       = "MD5", 32
+	algSHA256, sha256Len = "SHA-256", 64
+)
+
+func ha1Len(algorithm string) int {
+	if algorithm == algSHA256 {
+		return sha256Len
+	}
+	return md5Len
 }
 
 func isHex(s string, n int) bool {
@@ -125,6 +211,7 @@ type Interface struct {
 
 // An InterfaceRequest is a session that sends to a next hop for the first time.
 type InterfaceRequest struct {
+	Request
 	Listener   string
 	RemoteAddr netip.AddrPort // of the client
 	Username   string
@@ -133,16 +220,20 @@ type InterfaceRequest struct {
 	Port       uint16
 	Secure     bool
 	Transport  string
-	FromPath   string
-	ToPath     string
+	FromPath   string // session URIs: bearer secrets
+	ToPath     string // likewise
 	Offers     []Interface
 }
 
-// LogValue leaves out session URIs, which are secret.
-func (q *InterfaceRequest) LogValue() slog.Value {
+func (*InterfaceRequest) point() Point { return SelectInterface }
+
+// LogValue leaves out what is secret: session URIs, and Attributes, since
+// nobody knows what is in them.
+func (q InterfaceRequest) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("listener", q.Listener), slog.String("remote", q.RemoteAddr.String()),
 		slog.String("user", q.Username), slog.String("next_hop", q.Host), slog.Int("port", int(q.Port)),
+		slog.Bool("secure", q.Secure), slog.String("transport", q.Transport),
 	)
 }
 
@@ -153,134 +244,9 @@ type InterfaceReply struct {
 	Address   netip.Addr // local address instead of the interface's
 }
 
-func (a *InterfaceReply) reply() *Reply { return &a.Reply }
-
-func (a *InterfaceReply) valid(q *InterfaceRequest) error {
+func (a *InterfaceReply) check(q *InterfaceRequest) error {
 	if !slices.ContainsFunc(q.Offers, func(i Interface) bool { return i.Name == a.Interface }) {
 		return fmt.Errorf("interface %q is not among the offers", a.Interface)
 	}
 	return nil
-}
-
-// A Provider answers one hook point. It is called on the goroutine of the
-// connection that asks, and must return soon after ctx is done. It must not keep q.
-type Provider[Q, A any] interface {
-	Call(ctx context.Context, q *Q) (A, error)
-}
-
-// Func is a Provider.
-type Func[Q, A any] func(ctx context.Context, q *Q) (A, error)
-
-// Call calls f.
-func (f Func[Q, A]) Call(ctx context.Context, q *Q) (A, error) { return f(ctx, q) }
-
-// Policy says what the failure of a provider means.
-type Policy uint8
-
-// The zero Policy keeps the door closed.
-const (
-	OnErrorDeny Policy = iota // refused with 403
-	OnErrorNext               // as if it had no opinion
-)
-
-// A Binding puts a provider into a chain.
-type Binding[Q, A any] struct {
-	Name     string
-	Provider Provider[Q, A]
-	Timeout  time.Duration // 0 = 1 s
-	OnError  Policy
-}
-
-// A Failure is a provider that did not answer as it must.
-type Failure struct {
-	Binding string
-	Kind    string // error, panic, timeout or reply: a metric label
-	Err     error
-}
-
-// A Chain asks its bindings in order. It is immutable: a reload swaps it whole.
-type Chain[Q, A any] struct {
-	bindings []Binding[Q, A]
-	fail     func(Failure)
-}
-
-// NewChain returns a chain; fail, if not nil, is told of each failure once.
-func NewChain[Q, A any](fail func(Failure), bs ...Binding[Q, A]) *Chain[Q, A] {
-	return &Chain[Q, A]{bs, fail}
-}
-
-// Has reports whether anyone is to be asked. It may be called on nil.
-func (c *Chain[Q, A]) Has() bool { return c != nil && len(c.bindings) > 0 }
-
-// answer is what Chain needs of a reply type's pointer.
-type answer[Q any] interface {
-	reply() *Reply
-	valid(q *Q) error
-}
-
-// Run returns the first reply that is Done or Deny, or a zero one: the end of
-// a chain is a closed door, an unknown user or the default interface.
-func (c *Chain[Q, A]) Run(ctx context.Context, q *Q) A {
-	if c == nil {
-		return *new(A)
-	}
-	for _, b := range c.bindings {
-		a, kind, err := call(ctx, &b, q)
-		r := any(&a).(answer[Q]).reply()
-		if err == nil && r.Verdict == Done {
-			if err = any(&a).(answer[Q]).valid(q); err != nil {
-				kind = "reply"
-			}
-		}
-		if err == nil && (r.Verdict > Deny || r.Verdict == Deny && !validStatus(r.Status)) {
-			kind, err = "reply", fmt.Errorf("verdict %d with status %d", r.Verdict, r.Status)
-		}
-		if err != nil {
-			if c.fail != nil {
-				c.fail(Failure{b.Name, kind, err})
-			}
-			if b.OnError == OnErrorNext {
-				continue
-			}
-			a = *new(A) // a verdict beside an error is not believed
-			r = any(&a).(answer[Q]).reply()
-			r.Verdict = Deny
-		}
-		if r.Verdict == Next {
-			continue
-		}
-		if r.Verdict == Deny && r.Status == 0 {
-			r.Status = 403
-		}
-		r.By = b.Name
-		return a
-	}
-	return *new(A)
-}
-
-// validStatus: only registered MSRP codes go out.
-func validStatus(code int) bool {
-	return slices.Contains([]int{0, 400, 403, 404, 413, 415, 423, 481, 501, 506}, code)
-}
-
-func call[Q, A any](ctx context.Context, b *Binding[Q, A], q *Q) (a A, kind string, err error) {
-	timeout := b.Timeout
-	if timeout == 0 {
-		timeout = time.Second
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	defer func() {
-		if p := recover(); p != nil {
-			kind, err = "panic", fmt.Errorf("panic: %v", p)
-		}
-	}()
-	a, err = b.Provider.Call(ctx, q)
-	switch {
-	case ctx.Err() != nil:
-		return a, "timeout", fmt.Errorf("no answer in %v: %w", timeout, ctx.Err())
-	case err != nil:
-		return a, "error", err
-	}
-	return a, "", nil
 }

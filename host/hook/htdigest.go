@@ -5,31 +5,52 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
 
-// maxHTDigest bounds an htdigest file, in bytes.
-const maxHTDigest = 64 << 20
-
-// settle is how long after a change the file is read again.
-const settle = 200 * time.Millisecond
+// What an htdigest file may hold: bytes, lines, bytes in a line, and faults
+// that are worth telling.
+const (
+	maxHTDigest = 64 << 20
+	maxLines    = 1 << 20
+	maxLine     = 4096
+	maxFaults   = 20
+)
 
 // HTDigest answers authenticate from a file of user:realm:HA1 lines, as
-// Apache's htdigest writes it: hashes, not passwords (RELAY-81). It knows MD5 only.
+// Apache's htdigest writes it: hashes, not passwords (RELAY-81). It knows MD5
+// only. A changed file that is faulty changes nothing.
 type HTDigest struct {
-	path  string
-	log   *slog.Logger
-	table atomic.Pointer[map[string]string] // "user:realm" -> HA1
+	// Set by NewHTDigest, then read-only.
+	path string
+	log  *slog.Logger
+
+	// Safe from any goroutine. The map is never changed once it is in use.
+	users atomic.Pointer[map[userRealm]string] // -> HA1
+
+	// One Reload at a time, so that the last to read is the last to store. It
+	// guards what follows, and is held across reading the file.
+	reloading sync.Mutex
+	info      fs.FileInfo
+	read      time.Time
 }
 
-// NewHTDigest reads the file at path. It reports all faults, by line.
+// A userRealm is not one string, for user "a" of realm "b:c" is not "a:b" of "c".
+type userRealm struct{ user, realm string }
+
+// NewHTDigest reads the file at path. The error joins all faults, by line. log
+// may be nil.
 func NewHTDigest(path string, log *slog.Logger) (*HTDigest, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -38,97 +59,206 @@ func NewHTDigest(path string, log *slog.Logger) (*HTDigest, error) {
 	if err := h.Reload(); err != nil {
 		return nil, err
 	}
-	if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o007 != 0 {
-		log.Warn("everybody may read the users' hashes; chmod o-rwx it", "file", path)
-	}
 	return h, nil
-}
-
-// Reload reads the file again. With an error the table stays as it was.
-func (h *HTDigest) Reload() error {
-	f, err := os.Open(h.path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Size() > maxHTDigest {
-		return fmt.Errorf("%s: larger than %d bytes", h.path, maxHTDigest)
-	}
-	table := map[string]string{}
-	var errs []error
-	in := bufio.NewScanner(f)
-	for n := 1; in.Scan(); n++ {
-		line := strings.TrimSpace(in.Text())
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		i := strings.LastIndexByte(line, ':')
-		user, realm, ok := strings.Cut(line[:max(i, 0)], ":")
-		switch key := user + ":" + realm; {
-		case !ok || user == "" || realm == "":
-			errs = append(errs, fmt.Errorf("%s:%d: not user:realm:ha1", h.path, n))
-		case !isHex(line[i+1:], 32):
-			errs = append(errs, fmt.Errorf("%s:%d: the hash of %q is not 32 lower-case hex digits", h.path, n, user))
-		case table[key] != "":
-			errs = append(errs, fmt.Errorf("%s:%d: user %q is there twice", h.path, n, user))
-		default:
-			table[key] = line[i+1:]
-		}
-		if len(errs) >= 20 {
-			break
-		}
-	}
-	if err := in.Err(); err != nil {
-		errs = append(errs, fmt.Errorf("%s: %w", h.path, err))
-	}
-	if len(errs) > 0 {
-		return errors.Join(errs...)
-	}
-	h.table.Store(&table)
-	return nil
 }
 
 // Call implements Provider.
 func (h *HTDigest) Call(_ context.Context, q *AuthRequest) (a AuthReply, err error) {
-	if q.Algorithm != "MD5" {
+	if q.Algorithm != algMD5 {
 		return a, nil
 	}
-	if ha1 := (*h.table.Load())[q.Username+":"+q.Realm]; ha1 != "" {
+	if ha1, ok := (*h.users.Load())[userRealm{q.Username, q.Realm}]; ok {
 		a.Verdict, a.HA1 = Done, ha1
 	}
 	return a, nil
 }
 
-// Watch reloads the file when it changes, until ctx is done. It watches the
-// directory, since editors and Kubernetes put a new file in place of the old.
+// Reload reads the file again. With an error the users stay as they were.
+func (h *HTDigest) Reload() error {
+	h.reloading.Lock()
+	defer h.reloading.Unlock()
+	return h.reload()
+}
+
+func (h *HTDigest) reload() error {
+	// Before it is opened: to open a pipe is to wait for its writer.
+	info, err := os.Stat(h.path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: not a regular file", h.path)
+	}
+	f, err := os.Open(h.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if info, err = f.Stat(); err != nil {
+		return err
+	}
+	read := time.Now()
+	users, err := parseHTDigest(f, h.path)
+	if err != nil {
+		return err
+	}
+	h.users.Store(&users)
+	h.info, h.read = info, read
+	h.log.Info("users loaded", "file", h.path, "users", len(users))
+	// An HA1 is as good as the password, in its realm.
+	if info.Mode().Perm()&0o006 != 0 && runtime.GOOS != "windows" {
+		h.log.Warn("everybody may read or write the users' hashes; chmod o-rw the file", "file", h.path, "mode", info.Mode().Perm().String())
+	}
+	return nil
+}
+
+// parseHTDigest reads an htdigest file. Its error shows nothing of a line that
+// is not understood: there is no telling where in it the hash is.
+func parseHTDigest(f io.Reader, path string) (map[userRealm]string, error) {
+	users := map[userRealm]string{}
+	var errs []error
+	fault := func(n int, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s:%d: %s", path, n, fmt.Sprintf(format, args...)))
+	}
+	limited := &io.LimitedReader{R: f, N: maxHTDigest + 1}
+	in := bufio.NewScanner(limited)
+	in.Buffer(nil, maxLine)
+	n := 1
+	for ; in.Scan(); n++ {
+		if n > maxLines {
+			fault(n, "more than %d lines; split the file into two providers", maxLines)
+			break
+		}
+		line := strings.TrimSpace(in.Text())
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		// A realm may have colons, a user cannot.
+		i := strings.LastIndexByte(line, ':')
+		user, realm, ok := strings.Cut(line[:max(i, 0)], ":")
+		key, ha1 := userRealm{user, realm}, line[i+1:]
+		switch {
+		case !ok || user == "" || realm == "":
+			fault(n, "not user:realm:hash; write it with htdigest, or put a # in front")
+		case !isHex(ha1, md5Len):
+			fault(n, "the hash is not %d lower-case hex digits; write it with htdigest", md5Len)
+		case users[key] != "":
+			fault(n, "user %q of realm %q is there twice; take one away", user, realm)
+		default:
+			users[key] = ha1
+		}
+		if len(errs) >= maxFaults {
+			fault(n, "too many faults to look further")
+			break
+		}
+	}
+	switch err := in.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		fault(n, "a line of more than %d bytes", maxLine-1)
+	case err != nil:
+		fault(n, "%v", err)
+	case limited.N <= 0:
+		fault(n, "the file has more than %d bytes; split it into two providers", maxHTDigest)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return users, nil
+}
+
+// How long Watch lets changes settle, for a file written in place comes in
+// parts; how long at most, in a directory that never rests; and when it looks
+// again at what it could not use, for a directory that is gone sends no event
+// when it comes back.
+const (
+	settle    = 200 * time.Millisecond
+	settleMax = 2 * time.Second
+	lookAgain = time.Minute
+)
+
+// Watch reloads the file when it changes, until ctx is done; then it returns
+// nil. What it cannot use it logs, once per fault.
 func (h *HTDigest) Watch(ctx context.Context) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", h.path, err)
 	}
 	defer w.Close()
-	if err := w.Add(filepath.Dir(h.path)); err != nil {
-		return fmt.Errorf("watch %s: %w", h.path, err)
+	if err := h.watchDirs(w); err != nil {
+		return err
 	}
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(settle) // for what changed before the watch began
 	defer timer.Stop()
-	waiting := true // for the timer; not set anew, or a busy directory would put it off for ever
+	var since time.Time // of the first change not yet looked at
+	var said string     // the faults last logged
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case err := <-w.Errors:
-			h.log.Warn("watching the htdigest file", "file", h.path, "err", err)
+			h.log.Warn("watch users", "file", h.path, "err", err) // events may be lost
+			timer.Reset(settle)
 		case <-w.Events:
-			if !waiting {
-				waiting = true
-				timer.Reset(settle)
+			if since.IsZero() {
+				since = time.Now()
 			}
+			timer.Reset(min(settle, settleMax-time.Since(since)))
 		case <-timer.C:
-			waiting = false
-			if err := h.Reload(); err != nil {
-				h.log.Warn("the htdigest file is faulty; the users stay as they were", "file", h.path, "err", err)
+			since = time.Time{}
+			// First the directories, so that no change falls between; and again
+			// each time, for links may lead elsewhere now.
+			err := errors.Join(h.watchDirs(w), h.reloadChanged())
+			if err == nil {
+				said = ""
+				continue
+			}
+			timer.Reset(lookAgain)
+			if now := err.Error(); now != said {
+				said = now
+				h.log.Warn("users not renewed, the old ones stay in use", "file", h.path, "err", err)
 			}
 		}
 	}
+}
+
+// reloadChanged spares the work when something else in the directory changed.
+func (h *HTDigest) reloadChanged() error {
+	h.reloading.Lock()
+	defer h.reloading.Unlock()
+	info, err := os.Stat(h.path)
+	// A file written just before it was read may have been written again since,
+	// within the resolution of its time.
+	if err == nil && os.SameFile(info, h.info) && info.Size() == h.info.Size() && info.ModTime().Equal(h.info.ModTime()) &&
+		h.read.Sub(info.ModTime()) > time.Second {
+		return nil
+	}
+	return h.reload()
+}
+
+// watchDirs watches what a change of the file shows in. It is directories, not
+// the file: one that is replaced is another file, and Kubernetes replaces not
+// even that, but a link on the way to it.
+func (h *HTDigest) watchDirs(w *fsnotify.Watcher) error {
+	var errs []error
+	for _, dir := range dirsOf(h.path) {
+		if err := w.Add(dir); err != nil {
+			errs = append(errs, fmt.Errorf("watch %s: %w", dir, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// dirsOf returns the directory of file, that of each link on the path to it,
+// and that of the file it really is.
+func dirsOf(file string) []string {
+	dirs := []string{filepath.Dir(file)}
+	for dir := dirs[0]; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if info, err := os.Lstat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			dirs = append(dirs, filepath.Dir(dir))
+		}
+	}
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		dirs = append(dirs, filepath.Dir(target))
+	}
+	return dirs
 }
