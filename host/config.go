@@ -79,7 +79,7 @@ type Provider struct {
 // A User of a static provider has either a password or a hash of it.
 type User struct {
 	Password string `koanf:"password"`
-	HA1      string `koanf:"ha1"` // hex MD5 of user:realm:password
+	HA1      string `koanf:"ha1"` // lower-case hex MD5 or SHA-256 of user:realm:password
 }
 
 // A Rule of a table says by which interface sessions leave. The first that
