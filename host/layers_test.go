@@ -11,9 +11,10 @@ import (
 // listed fails the test, so adding one is always a decision.
 var mayImport = map[string][]string{
 	"host/msrp":      {},
-	"host/transport": {},
+	"host/watch":     {},
+	"host/transport": {"host/watch"},
 	"host/auth":      {"host/msrp"},
-	"host/hook":      {"host/msrp"},
+	"host/hook":      {"host/msrp", "host/watch"},
 	"host/relay":     {"host/msrp", "host/transport", "host/auth", "host/hook"},
 	"host/config":    {"host", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay"},
 	"host/msrptest":  {"host/msrp", "host/transport"},

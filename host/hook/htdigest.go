@@ -9,14 +9,13 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
+	"github.com/parley-msrp/parley/host/watch"
 )
 
 // What an htdigest file may hold: bytes, lines, bytes in a line, and faults
@@ -166,59 +165,12 @@ func parseHTDigest(f io.Reader, path string) (map[userRealm]string, error) {
 	return users, nil
 }
 
-// How long Watch lets changes settle, for a file written in place comes in
-// parts; how long at most, in a directory that never rests; and when it looks
-// again at what it could not use, for a directory that is gone sends no event
-// when it comes back.
-const (
-	settle    = 200 * time.Millisecond
-	settleMax = 2 * time.Second
-	lookAgain = time.Minute
-)
-
 // Watch reloads the file when it changes, until ctx is done; then it returns
 // nil. What it cannot use it logs, once per fault.
 func (h *HTDigest) Watch(ctx context.Context) error {
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("watch %s: %w", h.path, err)
-	}
-	defer w.Close()
-	if err := h.watchDirs(w); err != nil {
-		return err
-	}
-	timer := time.NewTimer(settle) // for what changed before the watch began
-	defer timer.Stop()
-	var since time.Time // of the first change not yet looked at
-	var said string     // the faults last logged
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-w.Errors:
-			h.log.Warn("watch users", "file", h.path, "err", err) // events may be lost
-			timer.Reset(settle)
-		case <-w.Events:
-			if since.IsZero() {
-				since = time.Now()
-			}
-			timer.Reset(min(settle, settleMax-time.Since(since)))
-		case <-timer.C:
-			since = time.Time{}
-			// First the directories, so that no change falls between; and again
-			// each time, for links may lead elsewhere now.
-			err := errors.Join(h.watchDirs(w), h.reloadChanged())
-			if err == nil {
-				said = ""
-				continue
-			}
-			timer.Reset(lookAgain)
-			if now := err.Error(); now != said {
-				said = now
-				h.log.Warn("users not renewed, the old ones stay in use", "file", h.path, "err", err)
-			}
-		}
-	}
+	return watch.Files(ctx, func() []string { return []string{h.path} }, h.reloadChanged, func(err error) {
+		h.log.Warn("users not renewed, the old ones stay in use", "file", h.path, "err", err)
+	})
 }
 
 // reloadChanged spares the work when something else in the directory changed.
@@ -233,32 +185,4 @@ func (h *HTDigest) reloadChanged() error {
 		return nil
 	}
 	return h.reload()
-}
-
-// watchDirs watches what a change of the file shows in. It is directories, not
-// the file: one that is replaced is another file, and Kubernetes replaces not
-// even that, but a link on the way to it.
-func (h *HTDigest) watchDirs(w *fsnotify.Watcher) error {
-	var errs []error
-	for _, dir := range dirsOf(h.path) {
-		if err := w.Add(dir); err != nil {
-			errs = append(errs, fmt.Errorf("watch %s: %w", dir, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// dirsOf returns the directory of file, that of each link on the path to it,
-// and that of the file it really is.
-func dirsOf(file string) []string {
-	dirs := []string{filepath.Dir(file)}
-	for dir := dirs[0]; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if info, err := os.Lstat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			dirs = append(dirs, filepath.Dir(dir))
-		}
-	}
-	if target, err := filepath.EvalSymlinks(file); err == nil {
-		dirs = append(dirs, filepath.Dir(target))
-	}
-	return dirs
 }

@@ -209,8 +209,8 @@ func TestHTDigestFaults(t *testing.T) {
 	})
 }
 
-// watch runs Watch until the test ends.
-func watch(t *testing.T, h *HTDigest) {
+// keepWatch runs Watch until the test ends.
+func keepWatch(t *testing.T, h *HTDigest) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- h.Watch(ctx) }()
@@ -236,7 +236,7 @@ func TestHTDigestWatch(t *testing.T) {
 
 	// Changed after the load, before the watch.
 	write(t, file, lines("bob", "carol"))
-	watch(t, h)
+	keepWatch(t, h)
 	log.want(t, "users=2")
 	h.want(t, "bob", "r", hash("b"))
 
@@ -263,62 +263,6 @@ func TestHTDigestWatch(t *testing.T) {
 	h.want(t, "frank", "r", hash("f"))
 	write(t, file, lines("ada", "bea"))
 	log.want(t, "users=2")
-}
-
-func TestHTDigestWatchLinks(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		file func(t *testing.T, root string) string
-	}{
-		// As Kubernetes mounts a secret: users -> ..data/users, ..data -> a directory.
-		{"kubernetes", func(t *testing.T, root string) string {
-			file := filepath.Join(root, "users")
-			symlink(t, filepath.Join("..data", "users"), file)
-			return file
-		}},
-		{"linked directory", func(_ *testing.T, root string) string { return filepath.Join(root, "..data", "users") }},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel() // as TestHTDigestWatch
-			root := t.TempDir()
-			write(t, filepath.Join(root, "v1", "users"), lines("alice"))
-			symlink(t, "v1", filepath.Join(root, "..data"))
-			log, logger := newTap()
-			h, err := NewHTDigest(tt.file(t, root), logger)
-			if err != nil {
-				t.Fatal(err)
-			}
-			log.want(t, "users=1")
-			watch(t, h)
-			for i, v := range []string{"v2", "v3", "v4"} {
-				write(t, filepath.Join(root, v, "users"), lines([]string{"bob", "carol", "dave", "eve"}[:i+2]...))
-				symlink(t, v, filepath.Join(root, "..new"))
-				rename(t, filepath.Join(root, "..new"), filepath.Join(root, "..data"))
-				log.want(t, fmt.Sprintf("users=%d", i+2))
-				h.want(t, "carol", "r", hash("c"))
-			}
-		})
-	}
-
-	// A link to a file elsewhere, which is written in place.
-	t.Run("target", func(t *testing.T) {
-		t.Parallel() // as TestHTDigestWatch
-		root := t.TempDir()
-		target, file := filepath.Join(root, "real", "users"), filepath.Join(root, "users")
-		write(t, target, lines("alice"))
-		symlink(t, target, file)
-		log, logger := newTap()
-		h, err := NewHTDigest(file, logger)
-		if err != nil {
-			t.Fatal(err)
-		}
-		log.want(t, "users=1")
-		watch(t, h)
-		write(t, target, lines("alice", "bob")) // may precede the watch
-		log.want(t, "users=2")
-		write(t, target, lines("alice", "bob", "carol"))
-		log.want(t, "users=3")
-	})
 }
 
 // TestHTDigestUnchanged: what else happens in the directory costs no reading.
@@ -361,42 +305,4 @@ func TestHTDigestUnchanged(t *testing.T) {
 		}
 		log.want(t, "users=1")
 	}
-}
-
-func TestHTDigestWatchNeedsDirectory(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "gone")
-	write(t, filepath.Join(dir, "users"), lines("alice"))
-	h, err := NewHTDigest(filepath.Join(dir, "users"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.Watch(t.Context()); err == nil || !strings.Contains(err.Error(), "watch "+dir) {
-		t.Error(err)
-	}
-}
-
-// TestHTDigestWatchBusy: a directory that never rests puts no reload off.
-func TestHTDigestWatchBusy(t *testing.T) {
-	t.Parallel() // as TestHTDigestWatch
-	dir := t.TempDir()
-	file := filepath.Join(dir, "users")
-	write(t, file, lines("alice"))
-	log, logger := newTap()
-	h, err := NewHTDigest(file, logger)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log.want(t, "users=1")
-	watch(t, h)
-	write(t, file, lines("alice", "bob"))
-	for deadline := time.Now().Add(20 * time.Second); len(log) == 0; {
-		if time.Now().After(deadline) {
-			t.Fatal("not reloaded while the directory is busy")
-		}
-		write(t, filepath.Join(dir, "other"), "")
-	}
-	log.want(t, "users=2")
 }

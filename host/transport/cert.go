@@ -7,15 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
+	"github.com/parley-msrp/parley/host/watch"
 )
 
 // A CertPair names two PEM files: a certificate with its chain, leaf first, and
@@ -134,93 +132,16 @@ func sameChain(a, b *tls.Certificate) bool {
 	return a != nil && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
 }
 
-// How long Watch lets changes settle, since certificate and key are two files;
-// how long at most, in a directory that never rests; and when it looks again at
-// what it could not use, for a directory that is gone sends no event when it
-// comes back.
-const (
-	settle    = 200 * time.Millisecond
-	settleMax = 2 * time.Second
-	lookAgain = time.Minute
-)
-
 // Watch reloads when the files change, until ctx is done; then it returns nil.
 // What it cannot use it logs, once per fault.
 func (c *Certificates) Watch(ctx context.Context) error {
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("watch certificates: %w", err)
-	}
-	defer w.Close()
-	if err := c.addDirs(w); err != nil {
-		return fmt.Errorf("watch certificates: %w", err)
-	}
-
-	timer := time.NewTimer(settle) // for what changed before the watch began
-	defer timer.Stop()
-	var since time.Time // of the first change not yet looked at
-	var said string     // the faults last logged
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-w.Errors:
-			c.log.Warn("watch certificates", "err", err) // events may be lost
-			timer.Reset(settle)
-		case <-w.Events:
-			if since.IsZero() {
-				since = time.Now()
-			}
-			timer.Reset(min(settle, settleMax-time.Since(since)))
-		case <-timer.C:
-			since = time.Time{}
-			// Before the files are read, so that no change falls between; and
-			// again each time, for links may lead elsewhere now.
-			faults := []error{c.addDirs(w)}
-			faults = slices.DeleteFunc(append(faults, c.reload()...), func(err error) bool { return err == nil })
-			if len(faults) > 0 {
-				timer.Reset(lookAgain)
-			}
-			if now := fmt.Sprint(faults); now != said {
-				said = now
-				for _, err := range faults {
-					c.log.Warn("certificate not renewed, the old one stays in use", "err", err)
-				}
-			}
-		}
-	}
-}
-
-// addDirs watches what a change of any file shows in. It is directories, not
-// files: a file that is replaced is another file, and Kubernetes replaces not
-// even that, but a link on the way to it.
-func (c *Certificates) addDirs(w *fsnotify.Watcher) error {
-	var faults []error
+	var files []string
 	for _, p := range c.pairs {
-		for _, file := range []string{p.Certificate, p.Key} {
-			for _, dir := range dirsOf(file) {
-				if err := w.Add(dir); err != nil {
-					faults = append(faults, fmt.Errorf("watch %s: %w", dir, err))
-				}
-			}
-		}
+		files = append(files, p.Certificate, p.Key)
 	}
-	return errors.Join(faults...)
-}
-
-// dirsOf returns the directory of file, that of each link on the path to it,
-// and that of the file it really is.
-func dirsOf(file string) []string {
-	dirs := []string{filepath.Dir(file)}
-	for dir := dirs[0]; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if fi, err := os.Lstat(dir); err == nil && fi.Mode()&os.ModeSymlink != 0 {
-			dirs = append(dirs, filepath.Dir(dir))
-		}
-	}
-	if target, err := filepath.EvalSymlinks(file); err == nil {
-		dirs = append(dirs, filepath.Dir(target))
-	}
-	return dirs
+	return watch.Files(ctx, func() []string { return files }, func() error { return errors.Join(c.reload()...) }, func(err error) {
+		c.log.Warn("certificate not renewed, the old one stays in use", "err", err)
+	})
 }
 
 // ServerTLS returns the TLS configuration of a listener that uses certs: TLS 1.2

@@ -119,8 +119,8 @@ func wantLog(t *testing.T, log logTap, level slog.Level, parts ...string) {
 	}
 }
 
-// watch runs Watch until the test ends.
-func watch(t *testing.T, certs *Certificates) {
+// keepWatch runs Watch until the test ends.
+func keepWatch(t *testing.T, certs *Certificates) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -158,7 +158,7 @@ func TestWatch(t *testing.T) {
 
 	// Changed after the load, before the watch.
 	ca.files(t, dir, "two.example.com")
-	watch(t, certs)
+	keepWatch(t, certs)
 	wantLog(t, log, slog.LevelInfo, "two.example.com")
 
 	// A broken file: said once, and the old one stays.
@@ -183,88 +183,5 @@ func TestWatch(t *testing.T) {
 	wantLog(t, log, slog.LevelInfo, "three.example.com")
 	if got := nameFor(t, certs, ""); got != "three.example.com" {
 		t.Errorf("the certificate is that of %s", got)
-	}
-}
-
-func TestWatchLinks(t *testing.T) {
-	tests := []struct {
-		name string
-		pair func(t *testing.T, root string) CertPair
-	}{
-		{
-			// As Kubernetes mounts a secret: tls.crt -> ..data/tls.crt, ..data -> a directory.
-			name: "kubernetes",
-			pair: func(t *testing.T, root string) CertPair {
-				p := CertPair{Certificate: filepath.Join(root, "tls.crt"), Key: filepath.Join(root, "tls.key")}
-				symlink(t, filepath.Join("..data", "tls.crt"), p.Certificate)
-				symlink(t, filepath.Join("..data", "tls.key"), p.Key)
-				return p
-			},
-		},
-		{
-			name: "linked directory",
-			pair: func(_ *testing.T, root string) CertPair {
-				return CertPair{
-					Certificate: filepath.Join(root, "..data", "tls.crt"), Key: filepath.Join(root, "..data", "tls.key"),
-				}
-			},
-		},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel() // as TestWatch
-			ca := newAuthority(t)
-			root := t.TempDir()
-			ca.files(t, filepath.Join(root, "v1"), "v1.example.com")
-			symlink(t, "v1", filepath.Join(root, "..data"))
-			log := make(logTap, 10)
-			certs := must[*Certificates](t)(LoadCertificates(slog.New(log), tt.pair(t, root)))
-			wantLog(t, log, slog.LevelInfo, "v1.example.com")
-			watch(t, certs)
-			for _, v := range []string{"v2", "v3"} {
-				ca.files(t, filepath.Join(root, v), v+".example.com")
-				symlink(t, v, filepath.Join(root, "..new"))
-				rename(t, filepath.Join(root, "..new"), filepath.Join(root, "..data"))
-				wantLog(t, log, slog.LevelInfo, v+".example.com")
-				if got := nameFor(t, certs, ""); got != v+".example.com" {
-					t.Errorf("the certificate is that of %s", got)
-				}
-			}
-		})
-	}
-}
-
-// A link to a file elsewhere, and that file is written in place.
-func TestWatchTarget(t *testing.T) {
-	t.Parallel() // as TestWatch
-	ca := newAuthority(t)
-	root := t.TempDir()
-	target := ca.files(t, filepath.Join(root, "real"), "one.example.com")
-	conf := filepath.Join(root, "conf")
-	p := CertPair{Certificate: filepath.Join(conf, "relay.crt"), Key: filepath.Join(conf, "relay.key")}
-	if err := os.Mkdir(conf, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	symlink(t, target.Certificate, p.Certificate)
-	symlink(t, target.Key, p.Key)
-	log := make(logTap, 10)
-	certs := must[*Certificates](t)(LoadCertificates(slog.New(log), p))
-	wantLog(t, log, slog.LevelInfo, "one.example.com")
-	watch(t, certs)
-	for _, name := range []string{"two.example.com", "three.example.com"} { // the first may precede the watch
-		ca.files(t, filepath.Join(root, "real"), name)
-		wantLog(t, log, slog.LevelInfo, name)
-	}
-}
-
-func TestWatchNeedsDirectory(t *testing.T) {
-	ca := newAuthority(t)
-	dir := filepath.Join(t.TempDir(), "gone")
-	certs := must[*Certificates](t)(LoadCertificates(nil, ca.files(t, dir, "a.example.com")))
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	if err := certs.Watch(t.Context()); err == nil || !strings.Contains(err.Error(), dir) {
-		t.Errorf("Watch: %v", err)
 	}
 }
