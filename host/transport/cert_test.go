@@ -140,13 +140,6 @@ func rename(t *testing.T, from, to string) {
 	}
 }
 
-func symlink(t *testing.T, target, link string) {
-	t.Helper()
-	if err := os.Symlink(target, link); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestWatch(t *testing.T) {
 	t.Parallel() // waits for changes to settle, in real time
 	ca := newAuthority(t)
