@@ -215,6 +215,7 @@ type InterfaceRequest struct {
 	Listener   string
 	RemoteAddr netip.AddrPort // of the client
 	Username   string
+	SessionID  string            // in logs; no secret
 	Attributes map[string]string // of the session
 	Host       string            // of the next hop; IPv6 without brackets
 	Port       uint16
@@ -240,8 +241,9 @@ func (q InterfaceRequest) LogValue() slog.Value {
 // An InterfaceReply names one of the offers.
 type InterfaceReply struct {
 	Reply
-	Interface string
-	Address   netip.Addr // local address instead of the interface's
+	Interface  string
+	Address    netip.Addr        // local address instead of the interface's
+	Attributes map[string]string // set in the session, for later hooks
 }
 
 func (a *InterfaceReply) check(q *InterfaceRequest) error {

@@ -3,6 +3,7 @@ package hook
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -126,7 +127,7 @@ func TestTable(t *testing.T) {
 		default:
 			want.Verdict, want.Interface = Done, tt.want
 		}
-		if err != nil || a != want {
+		if err != nil || !reflect.DeepEqual(a, want) {
 			t.Errorf("%+v: %+v %v", tt.q, a, err)
 		}
 	}

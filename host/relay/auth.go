@@ -121,7 +121,8 @@ func (c *conn) openSession(h *msrp.Head, cred *auth.Credentials, reply *hook.Aut
 		c.refuseSyntax(h, err)
 		return
 	}
-	s := &session{back: back, user: cred.Username, attributes: reply.Attributes, listener: c.l}
+	s := &session{back: back, user: cred.Username, listener: c.l}
+	s.label(reply.Attributes)
 	shown := c.l
 	if c.l.Advertise != "" {
 		shown = c.r.listeners[c.l.Advertise]
@@ -190,8 +191,11 @@ func (c *conn) selectInterface(s *session, next *msrp.URI, h *msrp.Head) (*exit,
 	if !chain.Has() {
 		return x, nil
 	}
+	s.mu.Lock()
+	attributes := s.attributes
+	s.mu.Unlock()
 	reply := chain.Run(c.r.ctx, &hook.InterfaceRequest{
-		Listener: c.l.Name, RemoteAddr: c.remote, Username: s.user, Attributes: s.attributes,
+		Listener: c.l.Name, RemoteAddr: c.remote, Username: s.user, SessionID: s.main.uri.Short(), Attributes: attributes,
 		Host: next.Host, Port: next.Port, Secure: next.Secure, Transport: next.Transport,
 		FromPath: string(h.From), ToPath: string(h.To), Offers: c.r.offers,
 	})
@@ -201,6 +205,7 @@ func (c *conn) selectInterface(s *session, next *msrp.URI, h *msrp.Head) (*exit,
 	case hook.Next:
 		return x, nil
 	}
+	s.label(reply.Attributes)
 	x.iface = c.r.interfaces[reply.Interface]
 	x.source = x.iface.Address
 	if reply.Address.IsValid() {

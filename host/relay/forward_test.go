@@ -763,6 +763,54 @@ func TestBridge(t *testing.T) {
 	})
 }
 
+// TestAttributes: what a hook says of a session reaches the hooks after it, in
+// that session alone.
+func TestAttributes(t *testing.T) {
+	var asked []map[string]string
+	change := func(cfg *Config) {
+		auth := hook.Func[hook.AuthRequest, hook.AuthReply](func(_ context.Context, q *hook.AuthRequest) (a hook.AuthReply, err error) {
+			a.Verdict, a.Password, a.Attributes = hook.Done, "secret of "+q.Username, map[string]string{"user": q.Username}
+			return a, nil
+		})
+		choose := hook.Func[hook.InterfaceRequest, hook.InterfaceReply](func(_ context.Context, q *hook.InterfaceRequest) (a hook.InterfaceReply, err error) {
+			if !strings.Contains(q.SessionID, "/") || strings.Contains(q.FromPath+q.ToPath, q.SessionID) {
+				t.Errorf("session %q must be named, without its secret", q.SessionID)
+			}
+			asked = append(asked, q.Attributes)
+			a.Verdict, a.Interface, a.Attributes = hook.Done, "core", map[string]string{"seen": q.Host}
+			for i := range 100 {
+				a.Attributes[fmt.Sprint("z", i)] = "x"
+			}
+			return a, nil
+		})
+		cfg.Listeners[0].Hooks.Authenticate = hook.NewChain(nil, hook.Binding[hook.AuthRequest, hook.AuthReply]{Provider: auth})
+		cfg.Listeners[0].Hooks.SelectInterface = hook.NewChain(nil, hook.Binding[hook.InterfaceRequest, hook.InterfaceReply]{Provider: choose})
+		cfg.Interfaces = []Interface{{Name: "core"}}
+	}
+	inWorld(t, change, func(w *world) {
+		for _, user := range []string{"alice", "bob"} {
+			a := w.client("edge", user)
+			for i, host := range []string{user + ".one.example", user + ".two.example"} {
+				ln := w.host(host)
+				tid := fmt.Sprintf("%s%d", user, i)
+				a.Send(send(tid, a.use+" msrp://"+host+":9/x;tcp", a.uri, "m123", "hi"))
+				a.WantResponse(tid, 200)
+				w.accept(ln).WantRequest("SEND")
+			}
+		}
+		for i, want := range []map[string]string{{"user": "alice"}, {"user": "alice", "seen": "alice.one.example"}, {"user": "bob"}, {"user": "bob", "seen": "bob.one.example"}} {
+			for name, text := range want {
+				if asked[i][name] != text {
+					t.Errorf("request %d: %s is %q, want %q", i, name, asked[i][name], text)
+				}
+			}
+			if len(want) == 1 && len(asked[i]) != 1 || len(asked[i]) > maxAttributes {
+				t.Errorf("request %d: %d attributes", i, len(asked[i]))
+			}
+		}
+	})
+}
+
 // TestIPv6 keeps the brackets of literals.
 func TestIPv6(t *testing.T) {
 	change := func(cfg *Config) { cfg.Listeners[0].URI = uri("msrp://[2001:db8::1]:2855;tcp") }

@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,24 +15,24 @@ import (
 // which it was given (RFC 4976 §6.3, RELAY-45).
 type session struct {
 	// Set by newSession, then read-only.
-	r          *Relay
-	conn       *conn    // the way back to the client
-	back       msrp.URI // the first URI on that way: From-Path of the AUTH (RELAY-115)
-	user       string
-	attributes map[string]string
-	listener   *Listener // where the AUTH came in
-	main       *entry    // what Use-Path shows
-	expires    time.Time
-	timer      *time.Timer
+	r        *Relay
+	conn     *conn    // the way back to the client
+	back     msrp.URI // the first URI on that way: From-Path of the AUTH (RELAY-115)
+	user     string
+	listener *Listener // where the AUTH came in
+	main     *entry    // what Use-Path shows
+	expires  time.Time
+	timer    *time.Timer
 
 	dead atomic.Bool
 
 	// Guarded by r.mu.
 	entries []*entry // main and the fronts
 
-	mu    sync.Mutex       // guards what follows
-	peers map[string]*conn // by their URI: those that reached this session, or were dialled for it
-	exits map[string]*exit // by next-hop URI: how the session leaves there
+	mu         sync.Mutex        // guards what follows
+	attributes map[string]string // labels by hooks, for hooks; the map itself is never changed
+	peers      map[string]*conn  // by their URI: those that reached this session, or were dialled for it
+	exits      map[string]*exit  // by next-hop URI: how the session leaves there
 }
 
 // An entry is one URI of a session: the one in its client's Use-Path, or the
@@ -78,6 +80,28 @@ func (r *Relay) newSession(c *conn, s *session, l *Listener, lifetime time.Durat
 	s.timer = time.AfterFunc(lifetime, func() { s.end("expired") })
 	return true
 }
+
+// label sets attributes, up to maxAttributes in all.
+func (s *session) label(attributes map[string]string) {
+	if len(attributes) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := maps.Clone(s.attributes)
+	if all == nil {
+		all = map[string]string{}
+	}
+	for _, name := range slices.Sorted(maps.Keys(attributes)) { // so that the same ones are too many each time
+		if _, ok := all[name]; ok || len(all) < maxAttributes {
+			all[name] = attributes[name]
+		}
+	}
+	s.attributes = all
+}
+
+// maxAttributes bounds the attributes of a session, which hooks make.
+const maxAttributes = 64
 
 // end makes the URIs of s unknown. What is under way goes on (RELAY-111).
 func (s *session) end(why string) {
