@@ -1,0 +1,6 @@
+;; Returns drop (3), which is no verdict of this hook. The host refuses the reply.
+(module
+  (memory (export "memory") 1)
+  (func (export "parley_abi") (result i32) (i32.const 0x10000))
+  (func (export "on_authenticate") (param i32) (result i32)
+    (i32.const 3)))

@@ -1,0 +1,9 @@
+;; Loops for ever in on_load. The host refuses to load it when the budget of the start is used up.
+(module
+  (memory (export "memory") 1)
+  (func (export "parley_abi") (result i32) (i32.const 0x10000))
+  (func (export "on_load") (param i32) (result i32)
+    (loop $again (br $again))
+    unreachable)
+  (func (export "on_authenticate") (param i32) (result i32)
+    (i32.const 0)))

@@ -1,0 +1,9 @@
+;; Denies with a reason (121) that is not UTF-8. The host refuses the reply.
+(module
+  (import "parley1" "write" (func $write (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "parley_abi") (result i32) (i32.const 0x10000))
+  (data (i32.const 0) "\79\00\01\00\04\00\00\00no\c3(")
+  (func (export "on_authenticate") (param i32) (result i32)
+    (drop (call $write (i32.const 0) (i32.const 0) (i32.const 12)))
+    (i32.const 2)))
