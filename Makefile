@@ -6,8 +6,9 @@ TOOL     := $(GO) tool -modfile=tools.mod
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 30s
 BENCH    ?= .
+SOURCES  := cmd host sdk plugins examples
 
-.PHONY: help build run test check fuzz bench fmt clean
+.PHONY: help build run plugins test check gen guests fuzz bench fmt clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -18,19 +19,34 @@ build: ## build bin/parley
 run: build ## build and start a demo relay on loopback, and say what to try
 	@bin/parley serve
 
+plugins: ## build the shipped plugins to bin/plugins
+	@mkdir -p bin/plugins
+	@for dir in plugins/*/; do \
+		name=$$(basename $$dir); \
+		GOOS=wasip1 GOARCH=wasm $(GO) build -buildmode=c-shared -trimpath -ldflags '-s -w' -o bin/plugins/$$name.wasm ./plugins/$$name || exit 1; \
+	done; ls -l bin/plugins
+
 test: ## all that a change must pass: every test, with the race detector, in random order
 	$(GO) test -race -shuffle=on ./...
 	$(GO) test -run 'Alloc|Garbage' ./host/... # what the race detector cannot measure
 
 check: ## formatting, vet, staticcheck, tidy modules
-	@out=$$($(TOOL) gofumpt -l cmd host examples); test -z "$$out" || { echo "not formatted (make fmt mends it):"; echo "$$out"; exit 1; }
+	@out=$$($(TOOL) gofumpt -l $(SOURCES)); test -z "$$out" || { echo "not formatted (make fmt mends it):"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
+	GOOS=wasip1 GOARCH=wasm $(GO) vet ./sdk/go/... ./plugins/... ./examples/plugin-go
 	$(TOOL) staticcheck ./...
 	$(GO) mod tidy -diff
 	$(GO) mod verify >/dev/null
 
 fmt: ## format the sources
-	$(TOOL) gofumpt -w cmd host examples
+	$(TOOL) gofumpt -w $(SOURCES)
+
+gen: ## write what comes from sdk/abi/registry.json: constants of all SDKs, ABI.md, parley.wit
+	$(GO) run ./sdk/abi/gen
+
+guests: ## rebuild testdata/guests, octet for octet (clang, lld, wabt, Debian's rustc, npm)
+	@for script in testdata/guests/*/build.sh; do echo "== $$script"; sh $$script || exit 1; done
+	@cp testdata/guests/example-c.wasm cmd/parley/demo.wasm
 
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@for pkg in $$($(GO) list ./...); do \
@@ -40,7 +56,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 	done
 
 bench: ## benchmarks of the hot path, with allocations
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./host/msrp ./host/relay
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./host/msrp ./host/relay ./host/wasm
 
 clean: ## remove what the targets made
 	rm -rf bin

@@ -16,8 +16,11 @@ type Config struct {
 	Listeners  map[string]Listener  `koanf:"listeners"`
 	Interfaces map[string]Interface `koanf:"interfaces"`
 	Providers  map[string]Provider  `koanf:"providers"`
-	Relay      Relay                `koanf:"relay"`
-	Log        Log                  `koanf:"log"`
+	Plugins    map[string]Plugin    `koanf:"plugins"`
+	// PluginCache keeps compiled plugins for the next start.
+	PluginCache PluginCache `koanf:"plugin_cache"`
+	Relay       Relay       `koanf:"relay"`
+	Log         Log         `koanf:"log"`
 }
 
 // A Listener is an address at which clients, peers and relays connect.
@@ -58,10 +61,11 @@ type Hooks struct {
 	SelectInterface []Binding `koanf:"select_interface"`
 }
 
-// A Binding puts a provider into a chain. In the file it may be the provider's
-// name alone.
+// A Binding puts a provider or a plugin into a chain. In the file it may be the
+// provider's name alone.
 type Binding struct {
-	Provider string         `koanf:"provider"`
+	Provider string         `koanf:"provider"` // either this
+	Plugin   string         `koanf:"plugin"`   // or this
 	Timeout  time.Duration  `koanf:"timeout"`  // default 1 s
 	OnError  string         `koanf:"on_error"` // "deny" (default) or "next"
 	Params   map[string]any `koanf:"params"`   // handed to the provider
@@ -92,6 +96,69 @@ type Rule struct {
 	Interface string `koanf:"interface"` // leaves by this one
 	Deny      bool   `koanf:"deny"`      // or is refused
 	Reason    string `koanf:"reason"`
+}
+
+// A Plugin is a WebAssembly module that answers hooks; see wasm.Settings for
+// what each field means, and for the defaults.
+type Plugin struct {
+	File   string `koanf:"file"`   // watched
+	SHA256 string `koanf:"sha256"` // that the file must have
+	// Config is handed to the plugin: a text as it is, all else as JSON. Each
+	// ${file:PATH} in it stands for the text of that file, which is watched.
+	Config      any           `koanf:"config"`
+	Memory      Size          `koanf:"memory"`
+	Budget      Count         `koanf:"budget"`
+	StartBudget Count         `koanf:"start_budget"`
+	Timeout     time.Duration `koanf:"timeout"`
+	Message     Size          `koanf:"message"`
+	ByDeadline  bool          `koanf:"by_deadline"`
+	Instances   Instances     `koanf:"instances"`
+	Breaker     Breaker       `koanf:"breaker"`
+	Grants      Grants        `koanf:"grants"`
+	Store       Store         `koanf:"store"`
+	Output      Output        `koanf:"output"`
+}
+
+// Instances bounds how many calls of a plugin run at once.
+type Instances struct {
+	Warm   int           `koanf:"warm"`
+	Max    int           `koanf:"max"`
+	Idle   time.Duration `koanf:"idle"`
+	Calls  Count         `koanf:"calls"`
+	Memory int           `koanf:"memory"` // percent
+}
+
+// A Breaker says when a plugin that fails is not asked for a while.
+type Breaker struct {
+	Failures  int           `koanf:"failures"`
+	Probation time.Duration `koanf:"probation"`
+}
+
+// Grants are what a plugin may use.
+type Grants struct {
+	KV     bool     `koanf:"kv"`
+	Clock  bool     `koanf:"clock"`
+	Random bool     `koanf:"random"`
+	HTTP   []string `koanf:"http"`
+}
+
+// Store bounds what a plugin keeps.
+type Store struct {
+	Size  Size `koanf:"size"`
+	Key   Size `koanf:"key"`
+	Value Size `koanf:"value"`
+}
+
+// Output bounds what a plugin logs.
+type Output struct {
+	Rate  float64 `koanf:"rate"` // lines a second
+	Burst int     `koanf:"burst"`
+}
+
+// PluginCache is where compiled plugins are kept.
+type PluginCache struct {
+	Dir  string `koanf:"dir"`  // ours alone (mode 0700); default: in memory only
+	Size Size   `koanf:"size"` // default 512MiB
 }
 
 // An Interface is where sessions leave by.
@@ -169,6 +236,9 @@ type Limits struct {
 
 // A Size is a number of bytes, written as 65536, 64KiB or 64KB.
 type Size int64
+
+// A Count is a number, written as 20000000, 20M or 20k.
+type Count int64
 
 func (l *Limits) relay() relay.Limits {
 	return relay.Limits{

@@ -5,8 +5,9 @@
 //	if err := s.Listen(ctx); err != nil { … }
 //	err = s.Serve(ctx) // until ctx is done
 //
-// It reads certificates and user files, and nothing else: package config makes
-// a Config from a file, command cmd/parley decides what is logged where.
+// It reads certificates, files of users and plugins, and nothing else: package
+// config makes a Config from a file, command cmd/parley decides what is logged
+// where.
 package host
 
 import (
@@ -25,6 +26,8 @@ import (
 	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/relay"
 	"github.com/parley-msrp/parley/host/transport"
+	"github.com/parley-msrp/parley/host/wasm"
+	"github.com/parley-msrp/parley/sdk/abi"
 )
 
 // A Server is one running Parley.
@@ -35,12 +38,14 @@ type Server struct {
 	relay    *relay.Relay
 	certs    map[string]*transport.Certificates // by listener
 	watchers []func(context.Context) error
+	plugins  *wasm.Host // nil without plugins
 
 	listeners map[string]net.Listener // set by Listen
 }
 
-// New builds what cfg describes. It opens no port. Log may be nil.
-func New(cfg Config, log *slog.Logger) (*Server, error) {
+// New builds what cfg describes. It opens no port. Log may be nil. Close or
+// Serve must follow.
+func New(cfg Config, log *slog.Logger) (_ *Server, err error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -48,6 +53,11 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, log: log, certs: map[string]*transport.Certificates{}, listeners: map[string]net.Listener{}}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
 	p, err := s.providers()
 	if err != nil {
 		return nil, err
@@ -79,11 +89,16 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 		if _, err := netip.ParseAddr(l.URI.Host); err == nil {
 			log.Warn("the uri of a listener should have a host name, not an address (RFC 4976 §4.2)", "listener", name)
 		}
+		auths, err1 := chain(s, name, hook.Authenticate, abi.ExportAuthenticate, l.Hooks.Authenticate, p.authenticate, (*wasm.Plugin).Authenticate)
+		selects, err2 := chain(s, name, hook.SelectInterface, abi.ExportSelectInterface, l.Hooks.SelectInterface, p.selectInterface, (*wasm.Plugin).SelectInterface)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, err
+		}
 		rc.Listeners = append(rc.Listeners, relay.Listener{
 			Name: name, URI: l.URI, Aliases: l.Aliases, Advertise: l.Advertise, PlainAuth: l.PlainAuth,
 			Hooks: relay.Hooks{
-				Authenticate:    chain(p.authenticate, "authenticate", name, l.Hooks.Authenticate, log),
-				SelectInterface: chain(p.selectInterface, "select_interface", name, l.Hooks.SelectInterface, log),
+				Authenticate:    auths,
+				SelectInterface: selects,
 			},
 		})
 		if l.URI.Secure {
@@ -95,6 +110,16 @@ func New(cfg Config, log *slog.Logger) (*Server, error) {
 	}
 	s.relay, err = relay.New(rc)
 	return s, err
+}
+
+// Close frees what New has built. Serve does that itself.
+func (s *Server) Close() {
+	if s.relay != nil {
+		s.relay.Close()
+	}
+	if s.plugins != nil {
+		s.plugins.Close()
+	}
 }
 
 func loadCertificates(log *slog.Logger, t TLS) (*transport.Certificates, error) {
@@ -112,6 +137,9 @@ type providers struct {
 }
 
 func (s *Server) providers() (providers, error) {
+	if err := s.loadPlugins(context.Background()); err != nil {
+		return providers{}, err
+	}
 	p := providers{
 		authenticate:    map[string]hook.Provider[hook.AuthRequest, hook.AuthReply]{},
 		selectInterface: map[string]hook.Provider[hook.InterfaceRequest, hook.InterfaceReply]{},
@@ -153,21 +181,51 @@ func (s *Server) providers() (providers, error) {
 	return p, errors.Join(errs...)
 }
 
-// chain builds the chain of one hook point at one listener.
-func chain[Q, A any](known map[string]hook.Provider[Q, A], point, listener string, bs []Binding, log *slog.Logger) *hook.Chain[Q, A] {
+// chain builds the chain of one hook point at one listener: of providers, and
+// of plugins, which export a function for it.
+func chain[Q, A any](
+	s *Server, listener string, point hook.Point, export string, bs []Binding,
+	known map[string]hook.Provider[Q, A], provider func(p *wasm.Plugin, params map[string]any) hook.Provider[Q, A],
+) (*hook.Chain[Q, A], error) {
 	var bindings []hook.Binding[Q, A]
-	for _, b := range bs {
-		policy := hook.OnErrorDeny
+	var errs []error
+	for i, b := range bs {
+		bound := hook.Binding[Q, A]{Name: b.Provider, Provider: known[b.Provider], Timeout: b.Timeout, Params: b.Params}
 		if b.OnError == "next" {
-			policy = hook.OnErrorNext
+			bound.OnError = hook.OnErrorNext
 		}
-		bindings = append(bindings, hook.Binding[Q, A]{
-			Name: b.Provider, Provider: known[b.Provider], Timeout: b.Timeout, OnError: policy, Params: b.Params,
-		})
+		for _, p := range s.Plugins() {
+			if p.Name() != b.Plugin {
+				continue
+			}
+			if err := p.Require(export); err != nil {
+				errs = append(errs, fmt.Errorf("listeners.%s.hooks.%s.%d: %w", listener, point, i, err))
+			}
+			bound.Name, bound.Provider = b.Plugin, provider(p, b.Params)
+		}
+		bindings = append(bindings, bound)
 	}
-	return hook.NewChain(func(f hook.Failure) {
-		log.Warn("a provider failed", "hook", point, "listener", listener, "provider", f.Binding, "kind", f.Kind, "err", f.Err)
-	}, bindings...)
+	log := s.log.With("listener", listener)
+	return hook.NewChain(func(f hook.Failure) { logFailure(log, f) }, bindings...), errors.Join(errs...)
+}
+
+// logFailure is the one record of a provider that failed.
+func logFailure(log *slog.Logger, f hook.Failure) {
+	level := slog.LevelWarn
+	attrs := []any{"hook", f.Point, "provider", f.Binding, "kind", f.Kind, "err", f.Err}
+	if e, ok := errors.AsType[*wasm.Error](f.Err); ok {
+		attrs = []any{"hook", f.Point, "failure", e}
+		if e.Kind == wasm.KindOpen { // said once, when the breaker opened
+			level = slog.LevelDebug
+		}
+	}
+	if f.Kind == hook.KindCanceled {
+		level = slog.LevelDebug
+	}
+	if f.Stack != nil {
+		attrs = append(attrs, "stack", string(f.Stack))
+	}
+	log.Log(context.Background(), level, "a provider failed", attrs...)
 }
 
 // Listen opens all listeners, or none.
@@ -204,10 +262,13 @@ func (s *Server) Relay() *relay.Relay { return s.relay }
 // Serve serves until ctx is done; then it refuses what is new, writes what is
 // queued and returns when everything has ended.
 func (s *Server) Serve(ctx context.Context) error {
-	defer s.relay.Close()
+	defer s.Close()
 	g, ctx := errgroup.WithContext(ctx)
 	for name, ln := range s.listeners {
 		g.Go(func() error { return s.relay.Serve(ctx, name, ln) })
+	}
+	if s.plugins != nil {
+		g.Go(func() error { return s.plugins.Watch(ctx) })
 	}
 	for _, watch := range s.watchers {
 		g.Go(func() error { return watch(ctx) })

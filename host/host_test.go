@@ -41,12 +41,15 @@ type site struct {
 	dir   string
 	roots *x509.CertPool
 	ports map[string]int // by listener
+	text  string         // the configuration
 }
 
 // newSite starts a relay. In the text, PORT1, PORT2 … stand for free ports and
 // DIR for a directory with ca.pem, good.pem and other.pem (for localhost and
 // for other.example) and their keys.
-func newSite(t *testing.T, text string) *site {
+func newSite(t *testing.T, text string) *site { return newSiteLog(t, text, nil) }
+
+func newSiteLog(t *testing.T, text string, log *slog.Logger) *site {
 	t.Helper()
 	w := &site{t: t, dir: t.TempDir(), roots: x509.NewCertPool(), ports: map[string]int{}}
 	w.certificates()
@@ -60,11 +63,12 @@ func newSite(t *testing.T, text string) *site {
 		text = strings.ReplaceAll(text, fmt.Sprintf("PORT%d", i+1), fmt.Sprint(ln.Addr().(*net.TCPAddr).Port))
 		ln.Close()
 	}
+	w.text = text
 	cfg, err := config.Parse([]byte(text), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.s, err = host.New(cfg, nil); err != nil {
+	if w.s, err = host.New(cfg, log); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -302,18 +306,7 @@ func TestDialTLS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		peer := &agent{t: t, e: msrp.NewEndpoint(msrp.EndpointConfig{}), got: make(chan string, 10)}
-		peer.uri = fmt.Sprintf("msrps://localhost:%d/peer0123456789;tcp", ln.Addr().(*net.TCPAddr).Port)
-		peer.session()
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() {
-			done <- transport.Serve(ctx, ln, slog.New(slog.DiscardHandler), func(nc net.Conn) {
-				c := peer.e.NewConn(nil)
-				defer context.AfterFunc(ctx, func() { c.Close(nil) })()
-				_ = peer.e.Serve(c, nc) // it ends when the relay does, or the test
-			})
-		}()
+		peer, stop := listen(t, ln, "msrps")
 		s := a.session(a.use, peer.uri)
 		if err := a.send(s, []byte("hello"), 0); !errors.Is(err, want) {
 			t.Errorf("%s certificate: %v", file, err)
@@ -322,6 +315,25 @@ func TestDialTLS(t *testing.T) {
 		if want == nil && <-peer.got != "hello" {
 			t.Error("other octets")
 		}
+		stop()
+	}
+}
+
+// listen makes an agent that waits for a connection at ln.
+func listen(t *testing.T, ln net.Listener, scheme string) (peer *agent, stop func()) {
+	peer = &agent{t: t, e: msrp.NewEndpoint(msrp.EndpointConfig{}), got: make(chan string, 10)}
+	peer.uri = fmt.Sprintf("%s://localhost:%d/peer0123456789;tcp", scheme, ln.Addr().(*net.TCPAddr).Port)
+	peer.session()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- transport.Serve(ctx, ln, slog.New(slog.DiscardHandler), func(nc net.Conn) {
+			c := peer.e.NewConn(nil)
+			defer context.AfterFunc(ctx, func() { c.Close(nil) })()
+			_ = peer.e.Serve(c, nc) // it ends when the relay does, or the test
+		})
+	}()
+	return peer, func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

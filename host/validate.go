@@ -33,6 +33,9 @@ func (c *Config) Validate() error {
 	for _, name := range slices.Sorted(maps.Keys(c.Providers)) {
 		v.provider("providers."+name, c.Providers[name])
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Plugins)) {
+		v.plugin("plugins."+name, name, c.Plugins[name])
+	}
 	v.relay(&c.Relay)
 	if !slices.Contains([]string{"", "auto", "text", "json"}, c.Log.Format) {
 		v.fault("log.format", "%q is not auto, text or json", c.Log.Format)
@@ -116,9 +119,16 @@ func (v *validator) chain(key string, chain []Binding, types ...string) {
 	for i, b := range chain {
 		at := fmt.Sprintf("%s.%d", key, i)
 		p, ok := v.c.Providers[b.Provider]
+		_, isPlugin := v.c.Plugins[b.Provider]
+		_, pluginOK := v.c.Plugins[b.Plugin]
 		switch {
-		case b.Provider == "":
-			v.fault(at+".provider", "is needed: the name of one of providers")
+		case (b.Provider == "") == (b.Plugin == ""):
+			v.fault(at, "needs either provider, one of providers, or plugin, one of plugins")
+		case b.Plugin != "" && !pluginOK:
+			v.fault(at, "there is no plugin %q; define it under plugins", b.Plugin)
+		case b.Plugin != "": // whether it answers this hook shows when it is loaded
+		case !ok && isPlugin:
+			v.fault(at, "%q is a plugin: write {plugin: %s}", b.Provider, b.Provider)
 		case !ok:
 			v.fault(at, "there is no provider %q; define it under providers", b.Provider)
 		case !slices.Contains(types, p.Type):
@@ -130,6 +140,20 @@ func (v *validator) chain(key string, chain []Binding, types ...string) {
 		if b.Timeout < 0 {
 			v.fault(at+".timeout", "must not be negative")
 		}
+	}
+}
+
+func (v *validator) plugin(key, name string, p Plugin) {
+	v.file(key+".file", p.File)
+	s := p.settings(name)
+	s.File = "validated"
+	if err := s.Validate(); err != nil {
+		for _, err := range err.(interface{ Unwrap() []error }).Unwrap() {
+			v.faults = append(v.faults, fmt.Errorf("%s.%w", key, err))
+		}
+	}
+	if _, _, err := expandConfig(p.Config); err != nil {
+		v.fault(key+".config", "%v", err)
 	}
 }
 

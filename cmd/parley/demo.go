@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	_ "embed" // demoPlugin
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -28,8 +30,14 @@ const (
 
 var demoUsers = []string{"alice", "bob"}
 
+// demoPlugin answers whose password it is: examples/plugin-c, built by make guests.
+//
+//go:embed demo.wasm
+var demoPlugin []byte
+
 // A demo is what the demo relay keeps in the user's state directory: a
-// certificate authority, the relay's certificate and the users' password.
+// certificate authority, the relay's certificate, the plugin that knows the users,
+// and their password.
 type demo struct {
 	dir      string
 	password string
@@ -79,6 +87,12 @@ func (d *demo) create() error {
 	if _, err := os.Stat(d.path("password")); errors.Is(err, fs.ErrNotExist) {
 		password := strings.ToLower(msrp.NewID(16))
 		if err := os.WriteFile(d.path("password"), []byte(password+"\n"), 0o600); err != nil {
+			return err
+		}
+	}
+	// Another demo may be running: it would reload what is written.
+	if old, err := os.ReadFile(d.path("users.wasm")); err != nil || !bytes.Equal(old, demoPlugin) {
+		if err := os.WriteFile(d.path("users.wasm"), demoPlugin, 0o600); err != nil {
 			return err
 		}
 	}
@@ -161,16 +175,16 @@ listeners:
   msrps:
     uri: %q
     tls: {certificate: %q, key: %q}
-    hooks: {authenticate: [demo]}
+    hooks: {authenticate: [{plugin: users}]}
   msrp: {uri: %q}
 relay: {realm: localhost}
-providers:
-  demo:
-    type: static
-    users:
-`, demoRelay, d.path("relay.pem"), d.path("relay.key"), demoPlain)
+plugins:
+  users:
+    file: %q
+    config: |
+`, demoRelay, d.path("relay.pem"), d.path("relay.key"), demoPlain, d.path("users.wasm"))
 	for _, user := range demoUsers {
-		text += fmt.Sprintf("      %s: {password: %q}\n", user, d.password)
+		text += fmt.Sprintf("      %s:%s\n", user, d.password)
 	}
 	return []byte(text)
 }
@@ -193,6 +207,10 @@ or send a file:
   bin/parley recv --user alice                # prints alice's path, and waits
   bin/parley send FILE --user bob --peer 'PATH'
 
+Users are answered for by a plugin, %s. To write one:
+
+  bin/parley plugin new --lang go mine        # or rust, c, assemblyscript
+
 Ctrl-C stops the relay.
-`, demoRelay, d.path("ca.pem"), demoPlain, strings.Join(demoUsers, ", "), d.password)
+`, demoRelay, d.path("ca.pem"), demoPlain, strings.Join(demoUsers, ", "), d.password, d.path("users.wasm"))
 }

@@ -31,6 +31,7 @@ type cli struct {
 	Chat        chatCmd        `cmd:"" help:"Chat with a peer through a relay."`
 	Send        sendCmd        `cmd:"" help:"Send a file to a peer that runs 'parley recv'."`
 	Recv        recvCmd        `cmd:"" help:"Receive one file through a relay."`
+	Plugin      pluginCmd      `cmd:"" help:"Make, check and try plugins."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 

@@ -11,7 +11,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -21,6 +24,16 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"parley": main})
 }
+
+// goCache is where this machine's Go keeps what it has built; scripts have
+// another home.
+var goCache = func() string {
+	out, err := exec.Command("go", "env", "GOCACHE").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+}()
 
 // TestScripts runs the real binary. See testdata/*.txtar.
 func TestScripts(t *testing.T) {
@@ -37,6 +50,7 @@ func TestScripts(t *testing.T) {
 				}
 				e.Setenv(name, port)
 			}
+			e.Setenv("GOCACHE", goCache)            // for plugins in Go
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector's default costs a second per process
 			ps := map[string]*process{}
 			e.Values["processes"] = ps
@@ -48,7 +62,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": start, "await": await, "feed": feed, "end": end(true), "eof": end(false),
+			"start": start, "await": await, "awaiterr": awaiterr, "hup": hup, "feed": feed, "end": end(true), "eof": end(false),
 		},
 	})
 }
@@ -69,8 +83,41 @@ type process struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	lines  chan string
-	stderr bytes.Buffer
+	stderr stderr
 	output strings.Builder
+}
+
+// stderr is what a process wrote to standard error so far.
+type stderr struct {
+	mu   sync.Mutex
+	b    bytes.Buffer
+	more chan struct{} // closed by the next write; nil = nobody waits
+}
+
+func (e *stderr) Write(p []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.more != nil {
+		close(e.more)
+		e.more = nil
+	}
+	return e.b.Write(p)
+}
+
+func (e *stderr) String() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.b.String()
+}
+
+// next returns what is closed when there is more.
+func (e *stderr) next() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.more == nil {
+		e.more = make(chan struct{})
+	}
+	return e.more
 }
 
 // stop ends p; its exit code says how that went.
@@ -132,6 +179,29 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Fatalf("%s ended without a line like %q:\n%s%s", args[0], args[1], p.output.String(), p.stderr.String())
 }
 
+// awaiterr NAME REGEXP waits until the process has written that to standard error.
+func awaiterr(ts *testscript.TestScript, _ bool, args []string) {
+	p := processes(ts)[args[0]]
+	re := regexp.MustCompile(args[1])
+	deadline := time.After(30 * time.Second)
+	for {
+		more := p.stderr.next()
+		if re.MatchString(p.stderr.String()) {
+			return
+		}
+		select {
+		case <-more:
+		case <-deadline:
+			ts.Fatalf("%s has not written %q:\n%s", args[0], args[1], p.stderr.String())
+		}
+	}
+}
+
+// hup NAME asks a process to reload.
+func hup(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(processes(ts)[args[0]].cmd.Process.Signal(syscall.SIGHUP))
+}
+
 // feed NAME LINE writes a line to the input.
 func feed(ts *testscript.TestScript, _ bool, args []string) {
 	_, err := fmt.Fprintln(processes(ts)[args[0]].in, args[1])
@@ -149,7 +219,7 @@ func end(interrupt bool) func(*testscript.TestScript, bool, []string) {
 		}
 		p.stop(interrupt)
 		ts.Check(os.WriteFile(ts.MkAbs(args[0]+".out"), []byte(p.output.String()), 0o644))
-		ts.Check(os.WriteFile(ts.MkAbs(args[0]+".err"), p.stderr.Bytes(), 0o644))
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]+".err"), []byte(p.stderr.String()), 0o644))
 		if code := fmt.Sprint(p.cmd.ProcessState.ExitCode()); code != want {
 			ts.Fatalf("%s: exit code %s\n%s", args[0], code, p.stderr.String())
 		}
@@ -164,7 +234,12 @@ func TestDefaultConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(t.TempDir())
-	for _, name := range []string{"relay.crt", "relay.key", "users.htdigest", "authorities.pem", "other.crt", "other.key"} {
+	if err := os.Mkdir("plugins", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		"relay.crt", "relay.key", "users.htdigest", "authorities.pem", "other.crt", "other.key", "plugins/auth-file.wasm", "users.csv",
+	} {
 		if err := os.WriteFile(name, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +249,7 @@ func TestDefaultConfig(t *testing.T) {
 	}
 	// With the comments taken from the keys that show defaults it is right, too,
 	// and has every key there is.
-	full := regexp.MustCompile(`(?m)^( *)# ( *[a-z_]+:( |$))`).ReplaceAllString(string(text), "$1$2")
+	full := regexp.MustCompile(`(?m)^( *)# ( *[a-z0-9_]+:( |$))`).ReplaceAllString(string(text), "$1$2")
 	if _, err := config.Parse([]byte(full), nil, nil); err != nil {
 		t.Errorf("%v in\n%s", err, full)
 	}

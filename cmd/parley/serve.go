@@ -1,13 +1,17 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/lmittmann/tint"
@@ -63,16 +67,39 @@ func (cmd *serveCmd) Run(e *env) error {
 		return usageError{err}
 	}
 	if err := s.Listen(e.ctx); err != nil {
+		s.Close()
 		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Listeners)) {
 		fmt.Fprintf(e.stdout, "ready: %s on %s\n", name, s.Addr(name))
 	}
 	fmt.Fprint(e.stdout, hints)
+	plugins := s.Plugins()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	var reloads sync.WaitGroup
+	reloads.Go(func() { reloadOn(e.ctx, hup, s, log) })
 	err = s.Serve(e.ctx)
+	signal.Stop(hup)
+	close(hup)
+	reloads.Wait()
 	st := s.Relay().Stats()
+	for _, p := range plugins {
+		log.Info("what the plugin did", "plugin", p.Name(), "", p.Stats())
+	}
 	log.Info("stopped", "peak_memory_MiB", peakMemory()>>20, "reports_made", st.Counts["report_made"])
 	return err
+}
+
+// reloadOn reloads on each signal, until ctx is done or there are no more.
+func reloadOn(ctx context.Context, hup <-chan os.Signal, s *host.Server, log *slog.Logger) {
+	for range hup {
+		if err := s.Reload(ctx); err != nil {
+			log.Error("not all could be reloaded; what could not goes on as it was", "err", err)
+			continue
+		}
+		log.Info("reloaded: plugins are what their files say")
+	}
 }
 
 func (cmd *serveCmd) load() (cfg host.Config, hints string, err error) {
@@ -100,7 +127,10 @@ type checkConfigCmd struct {
 func (cmd *checkConfigCmd) Run(e *env) error {
 	cfg, err := config.Load(config.Sources{File: cmd.File, Environ: os.Environ()})
 	if err == nil {
-		_, err = host.New(cfg, nil) // reads certificates and user files
+		var s *host.Server
+		if s, err = host.New(cfg, nil); err == nil { // reads certificates, user files and plugins
+			s.Close()
+		}
 	}
 	if err != nil {
 		return usageError{err}

@@ -84,7 +84,7 @@ func Parse(text []byte, environ []string, set map[string]string) (host.Config, e
 	err := k.UnmarshalWithConf("", &cfg, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
 		Metadata: &meta, WeaklyTypedInput: true, // the environment has only strings
 		DecodeHook: mapstructure.ComposeDecodeHookFunc(
-			bindingHook, sizeHook, uriHook, durationHook,
+			bindingHook, sizeHook, countHook, uriHook, durationHook,
 			mapstructure.TextUnmarshallerHookFunc(),
 			mapstructure.StringToWeakSliceHookFunc(","),
 		),
@@ -273,6 +273,26 @@ func sizeHook(from, to reflect.Type, data any) (any, error) {
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || n < 0 || n > (1<<62)/factor {
 		return nil, fmt.Errorf("%q is no size; write it as 65536, 64KiB or 1MB", s)
+	}
+	return n * factor, nil
+}
+
+// countHook reads a number with or without a factor.
+func countHook(from, to reflect.Type, data any) (any, error) {
+	s, ok := data.(string)
+	if !ok || to != reflect.TypeFor[host.Count]() {
+		return data, nil
+	}
+	number, factor := strings.TrimSpace(s), int64(1)
+	for suffix, f := range map[string]int64{"k": 1e3, "M": 1e6, "G": 1e9} {
+		if n, ok := strings.CutSuffix(number, suffix); ok {
+			number, factor = n, f
+			break
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > (1<<62)/factor {
+		return nil, fmt.Errorf("%q is no number; write it as 20000000, 20M or 20k", s)
 	}
 	return n * factor, nil
 }

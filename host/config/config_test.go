@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/parley-msrp/parley/host"
 )
 
@@ -62,7 +64,7 @@ func TestFaults(t *testing.T) {
 		{"empty", "", "listeners: there is none"},
 		{"not YAML", "a: [", "not YAML"},
 		{"a key twice", "log: {}\nlog: {}\n", "not YAML"},
-		{"unknown key", minimal + "relais: {}\n", "relais: unknown key; known here: interfaces, listeners, log, providers, relay"},
+		{"unknown key", minimal + "relais: {}\n", "relais: unknown key; known here: interfaces, listeners, log, plugin_cache, plugins, providers, relay"},
 		{"nearly a key", strings.Replace(minimal, "}", ", plainauth: true}", 1), "listeners.edge.plainauth: unknown key; did you mean plain_auth?"},
 		{"unknown nested", minimal + "relay: {limits: {heads: 1}}\n", "relay.limits.heads: unknown key"},
 		{"in a list", minimal + "providers: {t: {type: table, rules: [{too: x}]}}\n", "providers.t.rules.0.too: unknown key"},
@@ -92,6 +94,18 @@ func TestFaults(t *testing.T) {
 			`listeners.edge.hooks.authenticate.0.on_error: "allow" is not deny or next`,
 		},
 		{"user", minimal + "providers: {t: {type: static, users: {a: {}}}}\n", "providers.t.users.a: needs either password or ha1"},
+		{"neither provider nor plugin", strings.Replace(minimal, "}", ", plain_auth: true, hooks: {authenticate: [{timeout: 1s}]}}", 1), "listeners.edge.hooks.authenticate.0: needs either provider"},
+		{"unknown plugin", strings.Replace(minimal, "}", ", plain_auth: true, hooks: {authenticate: [{plugin: p}]}}", 1), `authenticate.0: there is no plugin "p"; define it under plugins`},
+		{
+			"a plugin for a provider", strings.Replace(minimal, "}", ", plain_auth: true, hooks: {authenticate: [p]}}", 1) + "plugins: {p: {file: config.go}}\n",
+			`authenticate.0: "p" is a plugin: write {plugin: p}`,
+		},
+		{"plugin without a file", minimal + "plugins: {p: {file: nowhere.wasm}}\n", "plugins.p.file: stat nowhere.wasm"},
+		{"settings of a plugin", minimal + "plugins: {p: {file: config.go, memory: 1KiB, instances: {warm: 9}}}\n", "plugins.p.memory: 1024 bytes are less than a page"},
+		{"grant of a plugin", minimal + "plugins: {p: {file: config.go, grants: {http: [nowhere]}}}\n", `plugins.p.grants.http.0: "nowhere" is not a URL`},
+		{"unknown grant", minimal + "plugins: {p: {file: config.go, grants: {files: true}}}\n", "plugins.p.grants.files: unknown key; known here: clock, http, kv, random"},
+		{"no count", minimal + "plugins: {p: {file: config.go, budget: much}}\n", `plugins.p.budget: "much" is no number; write it as 20000000, 20M or 20k`},
+		{"file of a plugin's configuration", minimal + "plugins: {p: {file: config.go, config: {users: \"${file:nowhere.csv}\"}}}\n", "plugins.p.config: stat nowhere.csv"},
 		{"interface of a rule", minimal + "providers: {t: {type: table, rules: [{interface: x}]}}\n", `providers.t.rules.0.interface: there is no interface "x"`},
 		{"interface's listener", minimal + "interfaces: {i: {listener: x}}\n", `interfaces.i.listener: there is no listener "x"`},
 		{"algorithm", minimal + "relay: {digest: {algorithms: [SHA1]}}\n", "relay.digest.algorithms.0: "},
@@ -104,6 +118,50 @@ func TestFaults(t *testing.T) {
 				t.Errorf("got %v\nwant %s", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestPlugins(t *testing.T) {
+	text := strings.Replace(minimal, "}", ", plain_auth: true, hooks: {authenticate: [{plugin: p, params: {group: eu}, on_error: next}]}}", 1) + `
+plugins:
+  p:
+    file: config.go
+    config: {users: {"a.b@example.com": {n: 1}}, list: [1, "x"]}
+    memory: 16MiB
+    budget: 20M
+    start_budget: 500k
+    timeout: 50ms
+    instances: {warm: 2, max: 4, idle: 5m, calls: 1000, memory: 50}
+    breaker: {failures: -1, probation: 10s}
+    grants: {kv: true, clock: true, http: ["https://h.example/"]}
+    store: {size: 1MiB, key: 100, value: 1KiB}
+    output: {rate: 0.5, burst: 3}
+plugin_cache: {dir: cache, size: 1GiB}
+`
+	cfg, err := Parse([]byte(text), []string{"PARLEY_PLUGINS__P__CONFIG__SECRET=s"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := host.Plugin{
+		File: "config.go", Memory: 16 << 20, Budget: 20e6, StartBudget: 500e3, Timeout: 50 * time.Millisecond,
+		Config: map[string]any{
+			"users": map[string]any{"a.b@example.com": map[string]any{"n": 1}}, "list": []any{1, "x"}, "secret": "s",
+		},
+		Instances: host.Instances{Warm: 2, Max: 4, Idle: 5 * time.Minute, Calls: 1000, Memory: 50},
+		Breaker:   host.Breaker{Failures: -1, Probation: 10 * time.Second},
+		Grants:    host.Grants{KV: true, Clock: true, HTTP: []string{"https://h.example/"}},
+		Store:     host.Store{Size: 1 << 20, Key: 100, Value: 1 << 10},
+		Output:    host.Output{Rate: 0.5, Burst: 3},
+	}
+	if diff := cmp.Diff(want, cfg.Plugins["p"]); diff != "" {
+		t.Error(diff)
+	}
+	b := cfg.Listeners["edge"].Hooks.Authenticate[0]
+	if b.Plugin != "p" || b.Provider != "" || b.Params["group"] != "eu" || b.OnError != "next" {
+		t.Errorf("%+v", b)
+	}
+	if cfg.PluginCache != (host.PluginCache{Dir: "cache", Size: 1 << 30}) {
+		t.Errorf("%+v", cfg.PluginCache)
 	}
 }
 

@@ -187,7 +187,7 @@ func (p *Plugin) replace(ctx context.Context, src *source, old *generation) erro
 	}
 	p.stats.reloads[reloadDone].Add(1)
 	p.out.log.Info("plugin loaded", "generation", g.number, "sha256", hex.EncodeToString(src.sum[:4]),
-		"hooks", p.Hooks(), "took", time.Since(begin).Round(time.Millisecond))
+		"hooks", p.Hooks(), "took", time.Since(begin).Round(time.Millisecond).String())
 	p.host.pruneCache()
 	return nil
 }
@@ -280,7 +280,7 @@ func (p *Plugin) Call(ctx context.Context, c *Call) error {
 	opened, closed := g.breaker.done(probe, verdictOn(ctx, err), end)
 	switch {
 	case opened > 0:
-		p.out.log.Error("plugin fails again and again: it is not asked for a while", "generation", g.number, "for", opened, "err", err)
+		p.out.log.Error("plugin fails again and again: it is not asked for a while", "generation", g.number, "for", opened.String(), "err", err)
 		if g.set.Breaker.Probation > 0 && end.Sub(g.since) < g.set.Breaker.Probation && opened == openFirst {
 			p.host.inBackground(func() { p.rollBack(g) })
 		}

@@ -39,7 +39,7 @@ func (s Stats) LogValue() slog.Value {
 			slog.Int("instances", s.Instances), slog.Int64("memory", s.Memory))
 	}
 	if n := s.Duration.Count(); n > 0 {
-		attrs = append(attrs, slog.Duration("p50", time.Duration(s.Duration.Quantile(0.5))), slog.Duration("p99", time.Duration(s.Duration.Quantile(0.99))))
+		attrs = append(attrs, slog.String("p50", time.Duration(s.Duration.Quantile(0.5)).String()), slog.String("p99", time.Duration(s.Duration.Quantile(0.99)).String()))
 	}
 	if n := s.Instructions.Count(); n > 0 {
 		attrs = append(attrs, slog.Uint64("instructions_p99", s.Instructions.Quantile(0.99)))

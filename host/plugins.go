@@ -1,0 +1,156 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/parley-msrp/parley/host/wasm"
+)
+
+// settings are what package wasm wants to know of a plugin.
+func (p *Plugin) settings(name string) wasm.Settings {
+	return wasm.Settings{
+		Name: name, File: p.File, SHA256: p.SHA256,
+		Config: func() ([]byte, []string, error) { return expandConfig(p.Config) },
+		Memory: int64(p.Memory), Budget: int64(p.Budget), StartBudget: int64(p.StartBudget),
+		Timeout: p.Timeout, Message: int(p.Message), ByDeadline: p.ByDeadline,
+		Instances: wasm.Instances{
+			Warm: p.Instances.Warm, Max: p.Instances.Max, Idle: p.Instances.Idle,
+			Calls: int64(p.Instances.Calls), Memory: p.Instances.Memory,
+		},
+		Breaker: wasm.Breaker(p.Breaker),
+		Grants:  wasm.Grants(p.Grants),
+		Store:   wasm.Store{Size: int64(p.Store.Size), Key: int(p.Store.Key), Value: int(p.Store.Value)},
+		Output:  wasm.Output(p.Output),
+	}
+}
+
+// loadPlugins loads all plugins, or none.
+func (s *Server) loadPlugins(ctx context.Context) error {
+	if len(s.cfg.Plugins) == 0 {
+		return nil
+	}
+	var err error
+	s.plugins, err = wasm.New(wasm.Options{Log: s.log, CacheDir: s.cfg.PluginCache.Dir, CacheSize: int64(s.cfg.PluginCache.Size)})
+	if err != nil {
+		return fmt.Errorf("plugin_cache.dir: %w", err)
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.Plugins)) {
+		p := s.cfg.Plugins[name]
+		if _, err := s.plugins.Load(ctx, p.settings(name)); err != nil {
+			errs = append(errs, fmt.Errorf("plugins.%s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Plugins returns the plugins that run.
+func (s *Server) Plugins() []*wasm.Plugin {
+	if s.plugins == nil {
+		return nil
+	}
+	return s.plugins.Plugins()
+}
+
+// Reload loads what has changed: plugins whose module or configuration is
+// another. What cannot be loaded goes on as it is; the errors are joined.
+// (Certificates and files of users are watched.)
+func (s *Server) Reload(ctx context.Context) error {
+	if s.plugins == nil {
+		return nil
+	}
+	return s.plugins.Reload(ctx)
+}
+
+// fileRef is ${file:PATH}; with one more $ before, it stands for itself.
+var fileRef = regexp.MustCompile(`\$?\$\{file:[^}]*\}`)
+
+// maxConfigFile bounds a file that a plugin's configuration takes in, in bytes.
+const maxConfigFile = 16 << 20
+
+// expandConfig returns a plugin's configuration as the plugin gets it: a text
+// as it is, all else as JSON; with each ${file:PATH} replaced by that file.
+func expandConfig(v any) (text []byte, files []string, err error) {
+	v, err = expand(v, &files)
+	switch v := v.(type) {
+	case nil:
+	case string:
+		text = []byte(v)
+	default:
+		if err == nil {
+			text, err = json.Marshal(v)
+		}
+	}
+	return text, files, err
+}
+
+// expand expands what v consists of. Each file goes to files, also those that
+// cannot be read: they are to be watched.
+func expand(v any, files *[]string) (any, error) {
+	var errs []error
+	keep := func(v any, err error) any {
+		if err != nil {
+			errs = append(errs, err)
+		}
+		return v
+	}
+	switch old := v.(type) {
+	case string:
+		v = fileRef.ReplaceAllStringFunc(old, func(ref string) string {
+			if strings.HasPrefix(ref, "$$") {
+				return ref[1:]
+			}
+			path := strings.TrimSuffix(strings.TrimPrefix(ref, "${file:"), "}")
+			*files = append(*files, path)
+			text, err := readConfigFile(path)
+			return keep(text, err).(string)
+		})
+	case []any:
+		list := make([]any, len(old))
+		for i := range old {
+			list[i] = keep(expand(old[i], files))
+		}
+		v = list
+	case map[string]any:
+		m := map[string]any{}
+		for _, key := range slices.Sorted(maps.Keys(old)) {
+			m[key] = keep(expand(old[key], files))
+		}
+		v = m
+	}
+	return v, errors.Join(errs...)
+}
+
+// readConfigFile reads a file, without the line break that editors put at the
+// end of secrets.
+func readConfigFile(path string) (string, error) {
+	switch info, err := os.Stat(path); { // opening what is no file may wait for ever
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s: not a regular file", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxConfigFile+1))
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	if len(b) > maxConfigFile {
+		return "", fmt.Errorf("%s: larger than %d bytes", path, maxConfigFile)
+	}
+	text := strings.TrimSuffix(string(b), "\n")
+	return strings.TrimSuffix(text, "\r"), nil
+}
