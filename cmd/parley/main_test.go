@@ -36,9 +36,19 @@ var goCache = func() string {
 }()
 
 // TestScripts runs the real binary. See testdata/*.txtar.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata") }
+
+// TestGoPluginScripts are those that load plugins in Go.
+func TestGoPluginScripts(t *testing.T) {
+	if raceEnabled {
+		t.Skip("compiling a Go plugin takes ten seconds under the race detector; make test runs this without it, too")
+	}
+	runScripts(t, "testdata/goplugin")
+}
+
+func runScripts(t *testing.T, dir string) {
 	testscript.Run(t, testscript.Params{
-		Dir:           "testdata",
+		Dir:           dir,
 		UpdateScripts: os.Getenv("UPDATE") != "",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"fmt"
 	"slices"
 	"time"
 	"unicode/utf16"
@@ -133,7 +134,7 @@ func (i *instance) logLine(s []uint64) {
 func (i *instance) abort(s []uint64) {
 	text := i.utf16(uint32(s[0]))
 	if file := i.utf16(uint32(s[1])); file != "" {
-		text += " at " + file
+		text += fmt.Sprintf(" at %s:%d:%d", file, uint32(s[2]), uint32(s[3]))
 	}
 	panic(abortFault(text))
 }
