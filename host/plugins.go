@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/parley-msrp/parley/host/wasm"
 )
@@ -80,7 +81,8 @@ const maxConfigFile = 16 << 20
 // expandConfig returns a plugin's configuration as the plugin gets it: a text
 // as it is, all else as JSON; with each ${file:PATH} replaced by that file.
 func expandConfig(v any) (text []byte, files []string, err error) {
-	v, err = expand(v, &files)
+	_, whole := v.(string)
+	v, err = expand(v, whole, &files)
 	switch v := v.(type) {
 	case nil:
 	case string:
@@ -93,9 +95,9 @@ func expandConfig(v any) (text []byte, files []string, err error) {
 	return text, files, err
 }
 
-// expand expands what v consists of. Each file goes to files, also those that
+// expand expands what v consists of; whole says that v is all there is. Each file goes to files, also those that
 // cannot be read: they are to be watched.
-func expand(v any, files *[]string) (any, error) {
+func expand(v any, whole bool, files *[]string) (any, error) {
 	var errs []error
 	keep := func(v any, err error) any {
 		if err != nil {
@@ -112,18 +114,21 @@ func expand(v any, files *[]string) (any, error) {
 			path := strings.TrimSuffix(strings.TrimPrefix(ref, "${file:"), "}")
 			*files = append(*files, path)
 			text, err := readConfigFile(path)
+			if err == nil && !whole && !utf8.ValidString(text) {
+				err = fmt.Errorf("%s: not UTF-8, so it cannot be part of JSON; make it all of the configuration", path)
+			}
 			return keep(text, err).(string)
 		})
 	case []any:
 		list := make([]any, len(old))
 		for i := range old {
-			list[i] = keep(expand(old[i], files))
+			list[i] = keep(expand(old[i], false, files))
 		}
 		v = list
 	case map[string]any:
 		m := map[string]any{}
 		for _, key := range slices.Sorted(maps.Keys(old)) {
-			m[key] = keep(expand(old[key], files))
+			m[key] = keep(expand(old[key], false, files))
 		}
 		v = m
 	}

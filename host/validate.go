@@ -58,8 +58,8 @@ func (v *validator) file(key, path string) {
 		v.fault(key, "a file is needed")
 	case err != nil:
 		v.fault(key, "%v", err)
-	case info.IsDir():
-		v.fault(key, "%s is a directory", path)
+	case !info.Mode().IsRegular():
+		v.fault(key, "%s is not a regular file", path)
 	}
 }
 

@@ -289,6 +289,9 @@ func (cmd *pluginBenchCmd) Run(e *env) error {
 	if failed != nil {
 		return failed
 	}
+	if len(took) == 0 {
+		return errors.New("there was no time for a call; see --time")
+	}
 	all := time.Since(begin)
 	slices.Sort(took)
 	at := func(q float64) time.Duration { return took[int(q*float64(len(took)-1))] }

@@ -62,6 +62,9 @@ func (cmd *serveCmd) Run(e *env) error {
 		return usageError{err}
 	}
 	log := newLogger(cfg.Log, e.stderr)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // before plugins are compiled, which may take seconds
+	defer signal.Stop(hup)
 	s, err := host.New(cfg, log)
 	if err != nil {
 		return usageError{err}
@@ -75,8 +78,6 @@ func (cmd *serveCmd) Run(e *env) error {
 	}
 	fmt.Fprint(e.stdout, hints)
 	plugins := s.Plugins()
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
 	var reloads sync.WaitGroup
 	reloads.Go(func() { reloadOn(e.ctx, hup, s, log) })
 	err = s.Serve(e.ctx)
@@ -91,7 +92,7 @@ func (cmd *serveCmd) Run(e *env) error {
 	return err
 }
 
-// reloadOn reloads on each signal, until ctx is done or there are no more.
+// reloadOn reloads on each signal, until there are no more.
 func reloadOn(ctx context.Context, hup <-chan os.Signal, s *host.Server, log *slog.Logger) {
 	for range hup {
 		if err := s.Reload(ctx); err != nil {

@@ -163,20 +163,25 @@ func (b *Binding[Q, A]) ask(ctx context.Context, q *Q) (A, *Failure) {
 	if f != nil {
 		return a, f
 	}
-	var err error
-	switch r := answerOf[Q](&a).reply(); r.Verdict {
-	case Next:
-	case Done:
-		err = answerOf[Q](&a).check(q)
-	case Deny:
-		err = checkRefusal(r.Status, r.Reason)
-	default:
-		err = fmt.Errorf("verdict %d is none of next (%d), done (%d) and deny (%d)", uint8(r.Verdict), uint8(Next), uint8(Done), uint8(Deny))
-	}
-	if err != nil {
+	if err := Check(q, &a); err != nil {
 		return a, &Failure{Kind: KindReply, Err: fmt.Errorf("invalid reply: %w", err)}
 	}
 	return a, nil
+}
+
+// Check returns what is wrong with a reply to q, as a Chain does before it
+// believes one.
+func Check[Q, A any](q *Q, a *A) error {
+	switch r := answerOf[Q](a).reply(); r.Verdict {
+	case Next:
+		return nil
+	case Done:
+		return answerOf[Q](a).check(q)
+	case Deny:
+		return checkRefusal(r.Status, r.Reason)
+	default:
+		return fmt.Errorf("verdict %d is none of next (%d), done (%d) and deny (%d)", uint8(r.Verdict), uint8(Next), uint8(Done), uint8(Deny))
+	}
 }
 
 func (b *Binding[Q, A]) call(caller context.Context, q *Q) (a A, f *Failure) {

@@ -81,7 +81,7 @@ func (r *Relay) newSession(c *conn, s *session, l *Listener, lifetime time.Durat
 	return true
 }
 
-// label sets attributes, up to maxAttributes in all.
+// label sets attributes, up to maxAttributes and maxLabels in all.
 func (s *session) label(attributes map[string]string) {
 	if len(attributes) == 0 {
 		return
@@ -92,16 +92,31 @@ func (s *session) label(attributes map[string]string) {
 	if all == nil {
 		all = map[string]string{}
 	}
+	size := 0
+	for name, text := range all {
+		size += len(name) + len(text)
+	}
 	for _, name := range slices.Sorted(maps.Keys(attributes)) { // so that the same ones are too many each time
-		if _, ok := all[name]; ok || len(all) < maxAttributes {
-			all[name] = attributes[name]
+		text := attributes[name]
+		old, ok := all[name]
+		more := len(text) - len(old)
+		if !ok {
+			more += len(name)
+		}
+		if (ok || len(all) < maxAttributes) && size+more <= maxLabels {
+			all[name] = text
+			size += more
 		}
 	}
 	s.attributes = all
 }
 
-// maxAttributes bounds the attributes of a session, which hooks make.
-const maxAttributes = 64
+// What the attributes of a session may be, which hooks make: how many, and bytes
+// of names and texts. Each later hook is sent all of them.
+const (
+	maxAttributes = 64
+	maxLabels     = 8 << 10
+)
 
 // end makes the URIs of s unknown. What is under way goes on (RELAY-111).
 func (s *session) end(why string) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -247,6 +248,111 @@ func TestBreakerOpens(t *testing.T) {
 	}
 }
 
+// TestInnocent: what callers do wrong is no failure of the plugin.
+func TestInnocent(t *testing.T) {
+	h := newHost(t, Options{})
+	url, began, release := slowWeb(t)
+	p := load(t, h, Settings{File: guest(t, "conform-c"), Message: 4096, Instances: Instances{Max: 1}, Timeout: 20 * time.Second, Grants: Grants{HTTP: []string{url}}})
+	for range 10 {
+		_, err := ask(t, p, strings.Repeat("x", 5000), nil)
+		wantKind(t, err, KindRequest)
+		err = p.Call(t.Context(), &Call{Hook: "on_nothing"})
+		wantKind(t, err, KindRequest)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { ask(t, p, "http", map[string]any{"url": url}) })
+	<-began
+	for range 10 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		err := p.Call(ctx, &Call{Hook: abi.ExportAuthenticate, Request: request("next", nil)})
+		cancel()
+		wantKind(t, err, KindBusy)
+	}
+	release()
+	wg.Wait()
+	if st := p.Stats(); st.Breaker != "closed" || st.Recycled != 0 {
+		t.Errorf("breaker %s, %d recycled", st.Breaker, st.Recycled)
+	}
+}
+
+// TestRefusedReplies: a plugin whose replies nobody can use has failed.
+func TestRefusedReplies(t *testing.T) {
+	for _, name := range []string{"wrongtype", "both", "status"} {
+		h := newHost(t, Options{})
+		p := load(t, h, Settings{File: guest(t, "bad/"+name)})
+		for range 5 {
+			_, err := p.Authenticate(nil).Call(t.Context(), &hook.AuthRequest{Username: "alice", Algorithm: "MD5"})
+			wantKind(t, err, KindReply)
+		}
+		if st := p.Stats(); st.Breaker != "open" || st.Recycled != 5 || st.Failures[KindReply] != 5 || len(st.Calls) != 0 {
+			t.Errorf("%s: %+v", name, st)
+		}
+	}
+}
+
+// TestLargeAtStart: an instance that is large from the beginning is not made
+// anew for each call.
+func TestLargeAtStart(t *testing.T) {
+	p := load(t, newHost(t, Options{}), Settings{File: guest(t, "conform-wat"), Memory: 1 << 20})
+	for i := range 3 {
+		wantReason(t, p, "count", strconv.Itoa(i+1))
+	}
+}
+
+// TestPrintable: what plugins write can neither forge lines nor drive a terminal.
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain, zürich 🔑":        "plain, zürich 🔑",
+		"a\nERR forged":          `a\nERR forged`,
+		"\x1b[31mred\x7f":        `\x1b[31mred\x7f`,
+		"c1 \u0085 \xff":         "c1 \\u0085 \uFFFD",
+		strings.Repeat("x", 600): strings.Repeat("x", 512) + "…",
+	} {
+		if got := printable(in, 512); got != want {
+			t.Errorf("%q became %q", in, got)
+		}
+	}
+}
+
+// TestOwnHeaders: a request has the header fields that the client gives it,
+// however a plugin writes its own.
+func TestOwnHeaders(t *testing.T) {
+	i := &instance{call: &Call{}, gen: &generation{}}
+	i.gen.grants = []*url.URL{{Scheme: "https", Host: "h.example", Path: "/"}}
+	req := func(headers ...string) abi.Errno {
+		b := abi.AppendText(nil, abi.FieldURI, "https://h.example/x")
+		for n := 0; n < len(headers); n += 2 {
+			b = abi.AppendPair(b, abi.FieldHeader, headers[n], headers[n+1])
+		}
+		_, e := i.httpRequest(abi.Read(b))
+		return e
+	}
+	if e := req("X-Any", "a", "x-any", "b"); e != 0 {
+		t.Error(e)
+	}
+	for _, name := range ownHeaders {
+		if e := req(strings.ToLower(name), "", name, "evil"); e != abi.ErrInval {
+			t.Errorf("%s: %v", name, e)
+		}
+	}
+	if e := req(strings.Split(strings.Repeat("X-A,a,", 40), ",")[:80]...); e != abi.ErrTooBig {
+		t.Error("40 fields:", e)
+	}
+}
+
+// TestChargedOutput: writing octet by octet costs the plugin what it costs us.
+func TestChargedOutput(t *testing.T) {
+	var tl tail
+	begin := time.Now()
+	for range 1_000_000 {
+		tl.write([]byte("x"))
+	}
+	t.Logf("a million octets, one by one: %v", time.Since(begin))
+	if got := len(tl.bytes()); got != maxOutput || cap(tl.b) > 4*maxOutput {
+		t.Errorf("%d octets kept, in %d", got, cap(tl.b))
+	}
+}
+
 // plugin puts a module where it can be replaced.
 func plugin(t testing.TB, name string) (file string, replace func(name string)) {
 	file = filepath.Join(t.TempDir(), "p.wasm")
@@ -293,8 +399,8 @@ func TestRollback(t *testing.T) {
 	if c, err := ask(t, p, "x", nil); err != nil || c.Verdict != good.Verdict || c.Generation != 3 {
 		t.Errorf("%+v %v", c, err)
 	}
-	if err := p.Reload(t.Context()); err != nil || p.Stats().Generation != 3 {
-		t.Errorf("the bad one came back: generation %d, %v", p.Stats().Generation, err)
+	if err := p.Reload(t.Context()); !errors.Is(err, errRolledBack) || p.Stats().Generation != 3 {
+		t.Errorf("the bad one came back, or nobody says that it has not: generation %d, %v", p.Stats().Generation, err)
 	}
 	// Another module is welcome, even the same that ran first is no reload.
 	replace("conform-c")

@@ -12,16 +12,18 @@ import (
 // A Kind says how a call of a plugin failed; it is fit to be a metric label.
 type Kind string
 
-// The kinds of failures. After all but the last four the instance is dropped.
+// The kinds of failures. After all but the last five the instance is dropped; the
+// last four are no fault of the plugin.
 const (
 	KindTrap     Kind = "trap"     // it trapped, panicked, aborted or exited
 	KindBudget   Kind = "budget"   // it used up its instructions
 	KindMemory   Kind = "memory"   // it trapped with its memory used up
 	KindPointer  Kind = "pointer"  // it gave an import a pointer outside of its memory
-	KindReply    Kind = "reply"    // its reply is malformed
-	KindTimeout  Kind = "timeout"  // ByDeadline: its time was up
+	KindReply    Kind = "reply"    // its reply is malformed, or not one of this hook
+	KindTimeout  Kind = "timeout"  // ByDeadline: its time was up, or the caller has left
 	KindStart    Kind = "start"    // a new instance could not be made
 	KindDeclared Kind = "declared" // it said that it has failed, or returned no verdict
+	KindRequest  Kind = "request"  // it cannot be asked that: too large, or no such function
 	KindBusy     Kind = "busy"     // no instance became free in time
 	KindOpen     Kind = "open"     // it was not asked, since it fails again and again
 	KindClosed   Kind = "closed"   // the host is closed
@@ -98,6 +100,13 @@ type abortFault string
 
 func (e abortFault) Error() string { return "abort: " + string(e) }
 
+// What a record may hold of each, in bytes: a plugin chooses its words, and the
+// names of its functions. The runtime cuts a stack at 30 frames.
+const (
+	maxMessage = 512
+	maxFrame   = 200
+)
+
 // explain fills in what the runtime's error says: wazero's errors are a line
 // and a stack trace.
 func (e *Error) explain(err error) {
@@ -105,7 +114,14 @@ func (e *Error) explain(err error) {
 	e.Message, e.Stack, _ = strings.Cut(err.Error(), "\nwasm stack trace:\n")
 	e.Message = strings.TrimSuffix(e.Message, " (recovered by wazero)")
 	e.Message, _, _ = strings.Cut(e.Message, "\n")
-	e.Stack = strings.ReplaceAll(strings.TrimSpace(e.Stack), "\n\t", "\n")
+	e.Message = printable(e.Message, maxMessage)
+	var frames []string
+	for frame := range strings.Lines(e.Stack) { // names in it are the plugin's
+		if frame = strings.TrimSpace(frame); frame != "" {
+			frames = append(frames, printable(frame, maxFrame))
+		}
+	}
+	e.Stack = strings.Join(frames, "\n")
 	var exit *sys.ExitError
 	switch {
 	case errors.Is(err, errBudget):

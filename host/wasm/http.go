@@ -70,7 +70,7 @@ func (i *instance) httpRequest(r abi.Reader) (*http.Request, abi.Errno) {
 	method := "GET"
 	var text string
 	var body []byte
-	header := http.Header{}
+	header, fields := http.Header{}, 0
 	for r.Next() {
 		switch r.Field {
 		case abi.FieldMethod:
@@ -79,7 +79,7 @@ func (i *instance) httpRequest(r abi.Reader) (*http.Request, abi.Errno) {
 			text = string(r.Text())
 		case abi.FieldHeader:
 			name, value := r.Pair()
-			if len(header) >= maxHTTPHeaders {
+			if fields++; fields > maxHTTPHeaders {
 				return nil, abi.ErrTooBig
 			}
 			header.Add(string(name), string(value))
@@ -95,7 +95,7 @@ func (i *instance) httpRequest(r abi.Reader) (*http.Request, abi.Errno) {
 		return nil, abi.ErrPerm
 	}
 	for _, name := range ownHeaders {
-		if header.Get(name) != "" {
+		if _, ok := header[name]; ok { // Add has made the names canonical
 			return nil, abi.ErrInval
 		}
 	}

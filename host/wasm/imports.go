@@ -241,6 +241,7 @@ func wasiWrite(i *instance, s []uint64) uint32 {
 	vecs := slices.Clone(i.view("fd_write", s[1], uint64(count)*8))
 	total := uint32(0)
 	for ; len(vecs) > 0; vecs = vecs[8:] {
+		i.charge(crossing)
 		b := i.view("fd_write", uint64(binary.LittleEndian.Uint32(vecs)), uint64(binary.LittleEndian.Uint32(vecs[4:])))
 		to.write(b)
 		total += uint32(len(b))

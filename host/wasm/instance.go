@@ -23,6 +23,7 @@ type instance struct {
 	mod         api.Module
 	mem         api.Memory
 	slice, left api.MutableGlobal // nil ByDeadline
+	atStart     uint32            // size of the memory when it began
 	hooks       map[string]api.Function
 	ctx         callContext // see under
 
@@ -129,6 +130,7 @@ func (g *generation) newInstance(ctx context.Context) (*instance, error) {
 	if g.abi == "" { // the first instance: nobody else knows g yet
 		g.abi, g.start = fmt.Sprintf("%d.%d", built>>16, built&0xffff), i.used(g.set.StartBudget)
 	}
+	i.atStart = i.mem.Size()
 	for name := range g.hooks {
 		i.hooks[name] = mod.ExportedFunction(name)
 	}
@@ -155,7 +157,7 @@ func reason(reply []byte, v int32) string {
 	if text == "" || r.Err() != nil {
 		return fmt.Sprintf("without a reason (%d)", v)
 	}
-	return text
+	return printable(text, maxMessage)
 }
 
 // explain says how a call of the runtime failed.
@@ -256,14 +258,20 @@ func (i *instance) do(ctx context.Context, c *Call) (keep bool, err error) {
 	if c.Verdict == abi.VerdictDone {
 		c.Reply = append(c.Reply, i.set...)
 	}
+	if c.accept != nil {
+		if err := c.accept(c.Verdict, c.Reply); err != nil {
+			return false, g.fail(c, KindReply, printable(err.Error(), maxMessage))
+		}
+	}
 	return true, nil
 }
 
 // spent reports whether the instance should be replaced: memories never shrink.
+// One that is as large as a new one is kept.
 func (i *instance) spent() bool {
 	s := &i.gen.set
 	return s.Instances.Calls > 0 && i.calls >= s.Instances.Calls ||
-		int64(i.mem.Size()) > s.Memory/100*int64(s.Instances.Memory)
+		i.mem.Size() > i.atStart && int64(i.mem.Size()) > s.Memory/100*int64(s.Instances.Memory)
 }
 
 func (i *instance) close() { i.mod.Close(context.Background()) }

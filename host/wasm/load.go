@@ -37,6 +37,12 @@ func (p *Plugin) readSource() (*source, error) {
 	s := &source{files: []string{p.set.File}}
 	limit := p.host.opts.ModuleSize
 	def(&limit, 16<<20)
+	switch info, err := os.Stat(p.set.File); { // opening what is no file may wait for ever
+	case err != nil:
+		return s, err
+	case !info.Mode().IsRegular():
+		return s, fmt.Errorf("%s: not a regular file", p.set.File)
+	}
 	f, err := os.Open(p.set.File)
 	if err != nil {
 		return s, err
@@ -66,7 +72,7 @@ func (p *Plugin) readSource() (*source, error) {
 // A generation is one module with one configuration. It lives until the plugin
 // and all calls have let go of it.
 type generation struct {
-	// Set by load, then read-only.
+	// Set by load and replace, then read-only.
 	plugin *Plugin
 	set    Settings
 	grants []*url.URL
@@ -76,9 +82,9 @@ type generation struct {
 	rt     wazero.Runtime
 	module wazero.CompiledModule
 	hooks  map[string]bool
-	since  time.Time
-	abi    string // of the first instance
-	start  int64  // instructions that its start took
+	since  time.Time // when it began to serve
+	abi    string    // of the first instance
+	start  int64     // instructions that its start took
 
 	refs    atomic.Int64
 	breaker breaker
@@ -92,7 +98,7 @@ type generation struct {
 
 // load makes a generation of src, with its warm instances.
 func (p *Plugin) load(ctx context.Context, src *source, number uint64) (_ *generation, err error) {
-	g := &generation{plugin: p, set: p.set, number: number, src: src, config: src.config, hooks: map[string]bool{}, since: time.Now()}
+	g := &generation{plugin: p, set: p.set, number: number, src: src, config: src.config, hooks: map[string]bool{}}
 	g.refs.Store(1)
 	if !p.host.begin() {
 		return nil, errClosed

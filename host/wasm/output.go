@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"unicode"
 
 	"golang.org/x/time/rate"
 
@@ -43,7 +45,7 @@ func (o *output) line(level slog.Level, hook, text string) {
 	if n := o.dropped.Swap(0); n > 0 {
 		args = append(args, "lines_dropped", n)
 	}
-	o.log.Log(context.Background(), level, strings.ToValidUTF8(text, "\uFFFD"), args...)
+	o.log.Log(context.Background(), level, printable(text, maxLine), args...)
 }
 
 // lines logs what a call has written to standard output or error.
@@ -67,18 +69,44 @@ func (t *tail) write(p []byte) {
 	if over := len(p) - maxOutput; over > 0 {
 		p, t.cut = p[over:], true
 	}
-	if over := len(t.b) + len(p) - maxOutput; over > 0 {
-		t.b, t.cut = append(t.b[:0], t.b[over:]...), true
+	// Seldom, lest a guest that writes octet by octet has us move all of it each time.
+	if len(t.b)+len(p) > 2*maxOutput {
+		t.b, t.cut = append(t.b[:0], t.b[len(t.b)+len(p)-maxOutput:]...), true
 	}
 	t.b = append(t.b, p...)
 }
 
 // bytes returns what was kept, from the first whole line on.
 func (t *tail) bytes() []byte {
-	if t.cut {
-		if _, rest, ok := bytes.Cut(t.b, []byte("\n")); ok {
+	b, cut := t.b, t.cut
+	if over := len(b) - maxOutput; over > 0 {
+		b, cut = b[over:], true
+	}
+	if cut {
+		if _, rest, ok := bytes.Cut(b, []byte("\n")); ok {
 			return rest
 		}
 	}
-	return t.b
+	return b
+}
+
+// printable makes text fit for a log that somebody reads on a terminal: one line
+// of up to limit bytes, without control characters.
+func printable(text string, limit int) string {
+	if len(text) > limit {
+		text = text[:limit] + "…"
+	}
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if !strings.ContainsFunc(text, unicode.IsControl) {
+		return text
+	}
+	var b strings.Builder
+	for _, c := range text {
+		if !unicode.IsControl(c) {
+			b.WriteRune(c)
+			continue
+		}
+		b.WriteString(strings.Trim(strconv.QuoteRune(c), "'"))
+	}
+	return b.String()
 }

@@ -30,12 +30,13 @@ type Plugin struct {
 	// Nil before the first load and after close.
 	current atomic.Pointer[generation]
 
-	mu       sync.Mutex // one reload at a time; held while it runs
-	last     uint64     // number of the last generation
-	previous *source    // of the generation before, while the current one is on probation
-	files    []string   // to watch
-	required []string   // functions that no reload may lose
-	bad      [32]byte   // digest of what was rolled back
+	mu       sync.Mutex  // one reload at a time; held while it runs
+	last     uint64      // number of the last generation
+	previous *source     // of the generation before, while the current one is on probation
+	expire   *time.Timer // ends the probation
+	files    []string    // to watch
+	required []string    // functions that no reload may lose
+	bad      [32]byte    // digest of what was rolled back
 }
 
 func newPlugin(h *Host, s Settings) (*Plugin, error) {
@@ -125,8 +126,6 @@ func (p *Plugin) Info() Info {
 
 // Set writes an entry of the plugin's store, as if the plugin had.
 func (p *Plugin) Set(key string, value []byte, ttl time.Duration) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.store == nil {
 		return errors.New("the plugin has no store: grant kv")
 	}
@@ -139,7 +138,8 @@ func (p *Plugin) Set(key string, value []byte, ttl time.Duration) error {
 // Reload loads the plugin anew, if its module or configuration is another than
 // the one that runs: the new generation is built while the old one works, then
 // takes its place, and the old one ends with its last call. If that fails, the
-// old one goes on.
+// old one goes on; so it does, with an error, if what is there has been rolled
+// back.
 func (p *Plugin) Reload(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -149,11 +149,16 @@ func (p *Plugin) Reload(ctx context.Context) error {
 		return err
 	}
 	old := p.current.Load()
-	if old != nil && (old.src.sum == src.sum || p.bad == src.sum) {
+	if p.bad == src.sum {
+		return errRolledBack
+	}
+	if old != nil && old.src.sum == src.sum {
 		return nil
 	}
 	return p.replace(ctx, src, old)
 }
+
+var errRolledBack = errors.New("it failed again and again and was rolled back; it is not loaded until its file or configuration changes")
 
 // replace is for who holds mu.
 func (p *Plugin) replace(ctx context.Context, src *source, old *generation) error {
@@ -174,10 +179,8 @@ func (p *Plugin) replace(ctx context.Context, src *source, old *generation) erro
 	}
 	p.last++
 	p.bad = [32]byte{}
-	p.previous = nil
-	if old != nil {
-		p.previous = old.src
-	}
+	g.since = time.Now()
+	p.keep(old)
 	if !p.current.CompareAndSwap(old, g) { // closed meanwhile
 		g.close()
 		return errClosed
@@ -190,6 +193,30 @@ func (p *Plugin) replace(ctx context.Context, src *source, old *generation) erro
 		"hooks", p.Hooks(), "took", time.Since(begin).Round(time.Millisecond).String())
 	p.host.pruneCache()
 	return nil
+}
+
+// keep keeps what old was made of while its successor is on probation; or, if
+// old is that itself, what came before it.
+func (p *Plugin) keep(old *generation) {
+	probation := p.set.Breaker.Probation
+	switch {
+	case old == nil || probation < 0:
+		p.previous = nil
+		return
+	case p.previous == nil || time.Since(old.since) >= probation:
+		p.previous = old.src
+	}
+	number := p.last
+	if p.expire != nil {
+		p.expire.Stop()
+	}
+	p.expire = time.AfterFunc(probation, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.last == number {
+			p.previous = nil
+		}
+	})
 }
 
 // rollBack brings the generation before back, since g has failed within its
@@ -218,7 +245,13 @@ func (p *Plugin) watch(ctx context.Context) error {
 		defer p.mu.Unlock()
 		return p.files
 	}
-	return watch.Files(ctx, files, func() error { return p.Reload(ctx) }, func(err error) {
+	reload := func() error {
+		if err := p.Reload(ctx); !errors.Is(err, errRolledBack) { // which was said then
+			return err
+		}
+		return nil
+	}
+	return watch.Files(ctx, files, reload, func(err error) {
 		p.out.log.Warn("plugin not reloaded, the old generation goes on", "err", err)
 	})
 }
@@ -226,6 +259,16 @@ func (p *Plugin) watch(ctx context.Context) error {
 func (p *Plugin) close() {
 	if g := p.current.Swap(nil); g != nil {
 		g.leave()
+	}
+}
+
+// forget drops what is kept for a rollback.
+func (p *Plugin) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.previous = nil
+	if p.expire != nil {
+		p.expire.Stop()
 	}
 }
 
@@ -252,6 +295,7 @@ type Call struct {
 	Memory       int64 // of the instance, bytes
 
 	deadline time.Time
+	accept   func(v abi.Verdict, reply []byte) error // what is wrong with the reply; nil = nobody asks
 }
 
 // Call asks the plugin. It returns an *Error, or ctx's when ctx is done. The
@@ -274,28 +318,37 @@ func (p *Plugin) Call(ctx context.Context, c *Call) error {
 	if d, ok := ctx.Deadline(); ok && d.Before(c.deadline) {
 		c.deadline = d
 	}
-	err := g.run(ctx, c)
-	end := time.Now()
-	p.stats.record(c, end.Sub(begin), err)
-	opened, closed := g.breaker.done(probe, verdictOn(ctx, err), end)
+	said := failed // also after a panic
+	var err error
+	defer func() { p.tell(g, probe, said, err) }()
+	err = g.run(ctx, c)
+	p.stats.record(c, time.Since(begin), err)
+	said = outcomeOf(ctx, err)
+	return err
+}
+
+// tell tells the breaker how a call has ended.
+func (p *Plugin) tell(g *generation, probe bool, o outcome, err error) {
+	now := time.Now()
+	opened, closed := g.breaker.done(probe, o, now)
 	switch {
 	case opened > 0:
 		p.out.log.Error("plugin fails again and again: it is not asked for a while", "generation", g.number, "for", opened.String(), "err", err)
-		if g.set.Breaker.Probation > 0 && end.Sub(g.since) < g.set.Breaker.Probation && opened == openFirst {
+		if g.set.Breaker.Probation > 0 && now.Sub(g.since) < g.set.Breaker.Probation && opened == openFirst {
 			p.host.inBackground(func() { p.rollBack(g) })
 		}
 	case closed:
 		p.out.log.Info("plugin is well again", "generation", g.number)
 	}
-	return err
 }
 
-// verdictOn says what err tells about the plugin.
-func verdictOn(ctx context.Context, err error) outcome {
+// outcomeOf says what err tells about the plugin.
+func outcomeOf(ctx context.Context, err error) outcome {
 	if err == nil {
 		return well
 	}
-	if e, ok := errors.AsType[*Error](err); ok && e.Kind == KindBusy || errors.Is(ctx.Err(), context.Canceled) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Kind == KindBusy || e.Kind == KindRequest || errors.Is(ctx.Err(), context.Canceled) {
 		return neither
 	}
 	return failed
@@ -304,9 +357,9 @@ func verdictOn(ctx context.Context, err error) outcome {
 func (g *generation) run(ctx context.Context, c *Call) error {
 	switch {
 	case !g.hooks[c.Hook]:
-		return g.fail(c, KindDeclared, "it does not export this function")
+		return g.fail(c, KindRequest, "it does not export this function")
 	case len(c.Request) > g.set.Message:
-		return g.fail(c, KindReply, fmt.Sprintf("a request of %d bytes is larger than message, which is %d", len(c.Request), g.set.Message))
+		return g.fail(c, KindRequest, fmt.Sprintf("a request of %d bytes is larger than message, which is %d", len(c.Request), g.set.Message))
 	}
 	i, err := g.get(ctx, c, c.deadline)
 	if err != nil {

@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 )
@@ -47,7 +48,7 @@ func (g *generation) get(ctx context.Context, c *Call, deadline time.Time) (*ins
 	if n < 0 { // it came in the same moment
 		return g.take(ctx, <-turn)
 	}
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
 		return nil, err
 	}
 	return nil, g.fail(c, KindBusy, "no instance became free in time; instances.max bounds them")
@@ -64,15 +65,18 @@ func (g *generation) take(ctx context.Context, i *instance) (*instance, error) {
 
 // make makes an instance that has been counted already.
 func (g *generation) make(ctx context.Context) (*instance, error) {
-	i, err := g.newInstance(ctx)
-	if err != nil {
-		if e, ok := err.(*Error); ok {
-			e.Message = string(e.Kind) + ": " + e.Message
-			e.Kind = KindStart
+	var made *instance
+	defer func() {
+		if made == nil {
+			g.put(nil) // also after a panic
 		}
-		g.put(nil)
+	}()
+	made, err := g.newInstance(ctx)
+	if e, ok := err.(*Error); ok {
+		e.Message = string(e.Kind) + ": " + e.Message
+		e.Kind = KindStart
 	}
-	return i, err
+	return made, err
 }
 
 // put gives an instance back, or, with nil, the place of one that is no more.

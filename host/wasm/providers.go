@@ -21,7 +21,7 @@ func (p *Plugin) Authenticate(params map[string]any) hook.Provider[hook.AuthRequ
 	fixed := Params(params)
 	return hook.Func[hook.AuthRequest, hook.AuthReply](func(ctx context.Context, q *hook.AuthRequest) (a hook.AuthReply, err error) {
 		err = p.ask(ctx, abi.ExportAuthenticate, fixed, func(b []byte) []byte { return appendAuth(b, q) }, func(v abi.Verdict, reply []byte) error {
-			return readAuth(&a, v, reply)
+			return errors.Join(readAuth(&a, v, reply), hook.Check(q, &a))
 		})
 		return a, err
 	})
@@ -33,7 +33,7 @@ func (p *Plugin) SelectInterface(params map[string]any) hook.Provider[hook.Inter
 	fixed := Params(params)
 	return hook.Func[hook.InterfaceRequest, hook.InterfaceReply](func(ctx context.Context, q *hook.InterfaceRequest) (a hook.InterfaceReply, err error) {
 		err = p.ask(ctx, abi.ExportSelectInterface, fixed, func(b []byte) []byte { return appendInterface(b, q) }, func(v abi.Verdict, reply []byte) error {
-			return readInterface(&a, v, reply)
+			return errors.Join(readInterface(&a, v, reply), hook.Check(q, &a))
 		})
 		return a, err
 	})
@@ -53,18 +53,10 @@ func (p *Plugin) ask(ctx context.Context, export string, fixed []byte, request f
 	}
 	in = abi.AppendUint(in, abi.FieldDeadlineUS, uint64(max(0, left.Microseconds())))
 	in = request(in)
-	c := Call{Hook: export, Request: in, Reply: b[1][:0]}
+	c := Call{Hook: export, Request: in, Reply: b[1][:0], accept: read}
 	err := p.Call(ctx, &c)
 	b[0], b[1] = in, c.Reply
-	if err != nil {
-		return err
-	}
-	if err := read(c.Verdict, c.Reply); err != nil {
-		e := &Error{Plugin: p.set.Name, Generation: c.Generation, Hook: export, Kind: KindReply, Message: err.Error(), Instructions: c.Instructions, cause: err}
-		p.stats.failures[KindReply].Add(1)
-		return e
-	}
-	return nil
+	return err
 }
 
 // Params encodes a binding's parameters, sorted: lists repeat the name, maps
@@ -176,7 +168,7 @@ func appendInterface(b []byte, q *hook.InterfaceRequest) []byte {
 	return b
 }
 
-// readVerdict reads what replies of all hooks have in common, and hands the
+// readReply reads what replies of all hooks have in common, and hands the
 // other fields to each.
 func readReply(out *hook.Reply, attributes *map[string]string, v abi.Verdict, reply []byte, each func(r *abi.Reader) error) error {
 	switch v {

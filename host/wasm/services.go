@@ -65,7 +65,7 @@ func (i *instance) service(s []uint64) {
 		errno(s, abi.ErrTooBig)
 		return
 	}
-	i.charge(svc.cost)
+	i.charge(svc.cost + len(request)) // it will be parsed
 	if e := svc.do(i, abi.Read(request)); e != 0 {
 		i.result = i.result[:0]
 		errno(s, e)
@@ -212,7 +212,7 @@ func (i *instance) sessionGet(r abi.Reader) abi.Errno {
 	var text []byte
 	found := false
 	look := func(m []byte) {
-		i.charge(len(m) / octetsPerStep)
+		i.charge(len(m))
 		for r := abi.Read(m); r.Next(); {
 			if r.Field != abi.FieldAttribute {
 				continue
@@ -273,7 +273,7 @@ func (i *instance) hash(r abi.Reader) abi.Errno {
 	if r.Err() != nil || newHash == nil {
 		return abi.ErrInval
 	}
-	i.charge(len(data) * 4)
+	i.charge(4 * (len(data) + len(secret)))
 	h := newHash()
 	if keyed {
 		h = hmac.New(newHash, secret)
@@ -329,13 +329,13 @@ func (s *stats) count(m Series, count uint64) abi.Errno {
 	defer s.mu.Unlock()
 	series := s.series[key]
 	switch {
+	case s.kinds[m.Name] != "" && s.kinds[m.Name] != m.Kind:
+		return abi.ErrInval
 	case series == nil && len(s.series) >= maxSeries:
 		return abi.ErrAgain
 	case series == nil:
 		series = &m
-		s.series[key] = series
-	case series.Kind != m.Kind:
-		return abi.ErrInval
+		s.series[key], s.kinds[m.Name] = series, m.Kind
 	}
 	switch m.Kind {
 	case "counter":

@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // pageSize is that of WebAssembly's memories.
@@ -25,7 +26,8 @@ type Settings struct {
 	// and the files that it was read from. It is called at every load. Nil = none.
 	Config func() (text []byte, files []string, err error)
 	// Memory bounds an instance's memory, in bytes. Default 32 MiB; a Go plugin
-	// needs 8.
+	// needs 8. Beside it the runtime keeps a stack for calls, which recursion can
+	// make as large as 100 MB.
 	Memory int64
 	// Budget is how many WebAssembly instructions a call may take. Default 20
 	// million, some 5 ms.
@@ -155,12 +157,14 @@ func (s *Settings) Validate() error {
 		{"store.size", s.Store.Size, 1 << 40},
 		{"store.key", int64(s.Store.Key), 64 << 10},
 		{"store.value", int64(s.Store.Value), 16 << 20},
-		{"output.rate", int64(s.Output.Rate), 1 << 30},
 		{"output.burst", int64(s.Output.Burst), 1 << 30},
 	} {
 		if n.value < 0 || n.value > n.max {
 			fault(n.key, "%d is not from 0 to %d", n.value, n.max)
 		}
+	}
+	if r := s.Output.Rate; !(r >= 0 && r <= 1<<30) { // nor NaN
+		fault("output.rate", "%v is not from 0 to %d", r, 1<<30)
 	}
 	if s.Memory > 0 && s.Memory < pageSize {
 		fault("memory", "%d bytes are less than a page, which is 64 KiB", s.Memory)
@@ -197,7 +201,7 @@ func parseGrant(text string) (*url.URL, error) {
 // path that is a granted one or below it. Whatever servers might read as another
 // path than the one compared is refused.
 func allowed(grants []*url.URL, u *url.URL) bool {
-	if u.User != nil || u.Opaque != "" || u.RawPath != "" || strings.ContainsAny(u.Path, "\\;") {
+	if u.User != nil || u.Opaque != "" || u.RawPath != "" || strings.ContainsAny(u.Path, `\;%`) || strings.ContainsFunc(u.Path, unicode.IsControl) {
 		return false
 	}
 	p := u.Path

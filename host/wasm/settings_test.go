@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"math"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -25,6 +26,8 @@ func TestSettings(t *testing.T) {
 		{"less than a page", Settings{File: "x", Memory: 1000}, []string{"memory: 1000 bytes are less than a page"}},
 		{"negative", Settings{File: "x", Budget: -1, Timeout: -time.Second}, []string{"budget: -1 is not from 0", "timeout: -1000000000 is not"}},
 		{"more warm than may be", Settings{File: "x", Instances: Instances{Warm: 9}}, []string{"instances.warm: 9 is more than max, which is 8"}},
+		{"less than no rate", Settings{File: "x", Output: Output{Rate: -0.5}}, []string{"output.rate: -0.5"}},
+		{"no rate", Settings{File: "x", Output: Output{Rate: math.NaN()}}, []string{"output.rate: NaN"}},
 		{"a breaker that cannot open", Settings{File: "x", Breaker: Breaker{Failures: 21}}, []string{"breaker.failures: 21 is not from 0 to 20"}},
 		{
 			"URLs",
@@ -75,6 +78,8 @@ func TestAllowed(t *testing.T) {
 		"https://hr.example/auth/..%2fadmin":   false,
 		"https://hr.example/auth/%2e":          false,
 		"https://hr.example/auth/a%2fb":        false,
+		"https://hr.example/auth/%252e%252e/x": false,
+		"https://hr.example/auth/%0a":          false,
 		"https://hr.example/auth/..;/admin":    false,
 		`https://hr.example/auth/..\admin`:     false,
 		"https:hr.example/auth":                false,
@@ -131,7 +136,10 @@ func TestPruneCache(t *testing.T) {
 	h := newHost(t, Options{CacheDir: dir, CacheSize: 250})
 	now := time.Now()
 	for i, name := range []string{"new", "old", "older"} {
-		file := filepath.Join(dir, name)
+		file := filepath.Join(dir, "wazero-x", name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(file, make([]byte, 100), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -139,9 +147,16 @@ func TestPruneCache(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	key := filepath.Join(dir, "relay.key")
+	if err := os.WriteFile(key, make([]byte, 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	h.pruneCache()
+	if _, err := os.Stat(key); err != nil {
+		t.Error("removed what is not the cache's", err)
+	}
 	for name, want := range map[string]bool{"new": true, "old": true, "older": false} {
-		if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != want {
+		if _, err := os.Stat(filepath.Join(dir, "wazero-x", name)); (err == nil) != want {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -130,10 +130,11 @@ type stats struct {
 
 	mu     sync.Mutex
 	series map[string]*Series
+	kinds  map[string]string // of series, by name
 }
 
 var kinds = []Kind{
-	KindTrap, KindBudget, KindMemory, KindPointer, KindReply, KindTimeout, KindStart, KindDeclared, KindBusy, KindOpen, KindClosed,
+	KindTrap, KindBudget, KindMemory, KindPointer, KindReply, KindTimeout, KindStart, KindDeclared, KindRequest, KindBusy, KindOpen, KindClosed,
 }
 
 func (s *stats) init() {
@@ -149,7 +150,7 @@ func (s *stats) init() {
 	for _, name := range []string{reloadDone, reloadFailed, reloadRolledBack} {
 		s.reloads[name] = new(atomic.Uint64)
 	}
-	s.series = map[string]*Series{}
+	s.series, s.kinds = map[string]*Series{}, map[string]string{}
 }
 
 // record counts a call and how it ended.

@@ -24,11 +24,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,7 +85,7 @@ func New(opts Options) (*Host, error) {
 	if h.http == nil {
 		// Neither a proxy from the environment, nor connections without end.
 		h.http = &http.Transport{
-			MaxIdleConnsPerHost: 16, MaxConnsPerHost: 64, IdleConnTimeout: time.Minute,
+			MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, // Instances.Max bounds those in use
 			TLSHandshakeTimeout: 5 * time.Second, MaxResponseHeaderBytes: maxHTTPHeader, ForceAttemptHTTP2: true,
 		}
 	}
@@ -138,8 +140,9 @@ func (h *Host) pruneCache() {
 	var files []file
 	var total int64
 	err := filepath.WalkDir(h.opts.CacheDir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
+		rel, _ := filepath.Rel(h.opts.CacheDir, path)
+		if err != nil || !d.Type().IsRegular() || !strings.HasPrefix(rel, "wazero-") {
+			return err // also what is somebody else's
 		}
 		if info, err := d.Info(); err == nil {
 			files = append(files, file{path, info.Size(), info.ModTime()})
@@ -152,7 +155,9 @@ func (h *Host) pruneCache() {
 		if total <= limit {
 			break
 		}
-		err = errors.Join(err, os.Remove(f.path))
+		if e := os.Remove(f.path); !errors.Is(e, fs.ErrNotExist) { // somebody else may prune, too
+			err = errors.Join(err, e)
+		}
 		total -= f.size
 	}
 	if err != nil {
@@ -239,6 +244,7 @@ func (h *Host) Close() {
 	}
 	h.open.Wait() // code that runs must not lose its memory
 	for _, p := range plugins {
+		p.forget()
 		p.store.close()
 	}
 	h.cache.Close(context.Background())
