@@ -29,6 +29,7 @@ package parley
 
 import (
 	"runtime"
+	"strconv"
 
 	"github.com/parley-msrp/parley/sdk/abi"
 	"github.com/parley-msrp/parley/sdk/go/internal/host"
@@ -83,7 +84,7 @@ func send(r Reply) int32 {
 	if n >= 0 {
 		return int32(r.verdict)
 	}
-	why := Fail("the host does not take the reply: " + abi.Errno(n).Error())
+	why := Fail("the host does not take the reply: errno " + strconv.Itoa(int(n)))
 	host.Write(abi.SinkReply, why.b)
 	return n
 }

@@ -65,7 +65,7 @@ func TestServe(t *testing.T) {
 		{"fail", func(parley.Message) parley.Reply { return parley.Fail("database is down") }, "fail reason=database is down"},
 		{"too big", func(parley.Message) parley.Reply {
 			return parley.NewReply(abi.VerdictDone).Text(abi.FieldPassword, strings.Repeat("x", 1<<20))
-		}, "fail reason=the host does not take the reply: TOOBIG"},
+		}, "fail reason=the host does not take the reply: errno -5"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := h.Ask(tt.answer, parleytest.Fields{"username": "alice"}).String(); got != tt.want {
@@ -181,13 +181,6 @@ func TestServices(t *testing.T) {
 		}
 		if _, err := parley.Hash("md4", nil); err != abi.ErrInval {
 			t.Errorf("md4: %v", err)
-		}
-		// RFC 2617 §3.5
-		if ha1, err := parley.HA1("MD5", "Mufasa", "testrealm@host.com", "Circle Of Life"); ha1 != "939e7578ed9e3c518a452acee763bce9" || err != nil {
-			t.Errorf("ha1 %s, %v", ha1, err)
-		}
-		if _, err := parley.HA1("SHA-512-256", "", "", ""); err != abi.ErrInval {
-			t.Errorf("ha1: %v", err)
 		}
 		if err := errors.Join(parley.Count("c_total", 2, "b", "2", "a", "1"), parley.Count("c_total", 3, "a", "1", "b", "2"), parley.Gauge("g", 4), parley.Gauge("g", 1), parley.Observe("o", 9)); err != nil {
 			t.Error(err)

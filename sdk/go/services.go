@@ -211,31 +211,3 @@ func HMAC(algorithm string, key, data []byte) ([]byte, error) {
 	m, err := Call(abi.ServiceHash, abi.AppendBytes(b, abi.FieldData, data))
 	return m.Bytes(abi.FieldDigest), err
 }
-
-// HA1 returns what Digest has in place of a password: the lower-case hex hash of
-// username:realm:password. The algorithm is the request's, MD5 or SHA-256.
-func HA1(algorithm, username, realm, password string) (string, error) {
-	return DigestHash(algorithm, username+":"+realm+":"+password)
-}
-
-// DigestHash is the hash that Digest is made of, as lower-case hex.
-func DigestHash(algorithm, text string) (string, error) {
-	switch algorithm {
-	case "MD5":
-		algorithm = MD5
-	case "SHA-256":
-		algorithm = SHA256
-	default:
-		return "", abi.ErrInval
-	}
-	sum, err := Hash(algorithm, []byte(text))
-	if err != nil {
-		return "", err
-	}
-	const digits = "0123456789abcdef"
-	hex := make([]byte, 0, 2*len(sum))
-	for _, c := range sum {
-		hex = append(hex, digits[c>>4], digits[c&15])
-	}
-	return string(hex), nil
-}

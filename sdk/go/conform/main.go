@@ -151,7 +151,7 @@ func auth(r authenticate.Request) authenticate.Reply {
 		_, err := parley.Call(9999, nil)
 		return ok(err)
 	case "hash":
-		ha1, err := parley.HA1("MD5", r.Username(), r.Realm(), "secret")
+		ha1, err := authenticate.HA1("MD5", r.Username(), r.Realm(), "secret")
 		if err != nil {
 			return ok(err)
 		}
