@@ -53,8 +53,10 @@ func (cmd *pluginNewCmd) Run(e *env) error {
 	for from, to := range sdkFiles[cmd.Lang] {
 		err = errors.Join(err, cmd.copy(from, to, true))
 	}
-	contract, readErr := fs.ReadFile(sdk.Files, "abi/ABI.md")
-	err = errors.Join(err, readErr, os.WriteFile(filepath.Join(cmd.Name, "sdk", "ABI.md"), contract, 0o644))
+	if cmd.Lang != "go" { // whose SDK has it
+		contract, readErr := fs.ReadFile(sdk.Files, "abi/ABI.md")
+		err = errors.Join(err, readErr, os.WriteFile(filepath.Join(cmd.Name, "sdk", "ABI.md"), contract, 0o644))
+	}
 	if cmd.Lang == "go" {
 		for name, text := range goMods {
 			if strings.Contains(text, "%s") {
@@ -69,11 +71,19 @@ func (cmd *pluginNewCmd) Run(e *env) error {
 	fmt.Fprintf(e.stdout, `%[1]s/ is a plugin that works. Next:
 
   cd %[1]s && make                                # builds %[1]s.wasm
-  parley plugin call %[1]s.wasm authenticate username=alice realm=localhost
+  %[2]s plugin call %[1]s.wasm authenticate username=alice realm=localhost
 
 README.md there says how to go on: what to edit, how to bind it to a listener.
-`, cmd.Name)
+`, cmd.Name, fromFolder(os.Args[0]))
 	return nil
+}
+
+// fromFolder is how a program is called from a folder of this one.
+func fromFolder(program string) string {
+	if !strings.Contains(program, "/") || filepath.IsAbs(program) {
+		return program
+	}
+	return filepath.Join("..", program)
 }
 
 // copy copies a folder of the SDKs to one of the plugin's. Of an SDK itself,
@@ -99,9 +109,9 @@ func (cmd *pluginNewCmd) copy(from, to string, library bool) error {
 		if err != nil {
 			return err
 		}
-		if library {
+		if library && cmd.Lang != "go" {
 			text = []byte(strings.ReplaceAll(string(text), "../abi/ABI.md", "ABI.md"))
-		} else {
+		} else if !library {
 			target = filepath.Join(cmd.Name, filepath.FromSlash(strings.ReplaceAll(rel, placeholder, cmd.Name)))
 			text = []byte(strings.ReplaceAll(string(text), placeholder, cmd.Name))
 		}

@@ -171,8 +171,8 @@ func (a *AuthReply) check(q *AuthRequest) error {
 		return errors.New("a reply that is done needs exactly one of password, ha1 and authenticated")
 	case a.HA1 != "" && !isHex(a.HA1, n):
 		return fmt.Errorf("ha1 is not %d lower-case hex digits, as %s needs", n, q.Algorithm)
-	case a.MaxExpires < 0:
-		return fmt.Errorf("max_expires %v is negative; 0 leaves it to the relay", a.MaxExpires)
+	case a.MaxExpires < 0 || a.MaxExpires > 0 && a.MaxExpires < time.Second: // Expires has whole seconds
+		return fmt.Errorf("max_expires %v is less than a second; 0 leaves it to the relay", a.MaxExpires)
 	}
 	return nil
 }

@@ -116,6 +116,7 @@ func (p *Plugin) Info() Info {
 		info.Imports = append(info.Imports, module+"."+name)
 	}
 	slices.Sort(info.Imports)
+	info.Imports = slices.Compact(info.Imports)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.idle) > 0 {

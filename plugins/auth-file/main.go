@@ -38,12 +38,13 @@ func load(text string) error {
 	if i := strings.IndexRune(c.Users, '\uFFFD'); i >= 0 {
 		return fmt.Errorf("users: line %d is not UTF-8", 1+strings.Count(c.Users[:i], "\n"))
 	}
+	var t table
 	var err error
 	switch c.Format {
 	case "csv":
-		users, err = parseCSV(c.Users)
+		t, err = parseCSV(c.Users)
 	case "htdigest":
-		users, err = parseHTDigest(c.Users)
+		t, err = parseHTDigest(c.Users)
 	case "":
 		return errors.New("format: is needed: csv or htdigest")
 	default:
@@ -52,9 +53,10 @@ func load(text string) error {
 	if err != nil {
 		return err
 	}
-	if len(users.users) == 0 {
+	if len(t.users) == 0 {
 		parley.Warn("there are no users")
 	}
+	users = t
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/hex"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -48,12 +49,7 @@ func (a *answerOf) reply() authenticate.Reply {
 
 // names are sorted, for a reply should be the same each time.
 func (a *answerOf) names() []string {
-	list := make([]string, 0, len(a.attributes))
-	for name := range a.attributes {
-		list = append(list, name)
-	}
-	slices.Sort(list)
-	return list
+	return slices.Sorted(maps.Keys(a.attributes))
 }
 
 // fieldKind is a private field: which of the three an answer is.

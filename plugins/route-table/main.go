@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -171,8 +172,8 @@ func (a *action) reply(q *query) selectinterface.Reply {
 	if a.Address != "" {
 		reply = reply.Address(a.Address)
 	}
-	for name, text := range a.Set {
-		reply = reply.Attribute(name, text)
+	for _, name := range slices.Sorted(maps.Keys(a.Set)) {
+		reply = reply.Attribute(name, a.Set[name])
 	}
 	return reply
 }

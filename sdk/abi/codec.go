@@ -26,6 +26,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -48,7 +49,7 @@ func (v Verdict) String() string {
 	if name, ok := verdictNames[v]; ok {
 		return name
 	}
-	return fmt.Sprintf("verdict %d", int32(v))
+	return "verdict " + strconv.Itoa(int(v))
 }
 
 // An Errno is what the imports return below zero.
@@ -59,7 +60,7 @@ func (e Errno) Error() string {
 	if name, ok := errnoNames[e]; ok {
 		return name
 	}
-	return fmt.Sprintf("errno %d", int32(e))
+	return "errno " + strconv.Itoa(int(e))
 }
 
 // header is the size of what precedes a value.
@@ -230,7 +231,7 @@ func (f Field) String() string {
 	if name, ok := fieldNames[f]; ok {
 		return name
 	}
-	return fmt.Sprintf("%d", uint16(f))
+	return strconv.Itoa(int(f))
 }
 
 // Lookup returns a field by its name.

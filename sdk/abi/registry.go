@@ -96,7 +96,7 @@ const (
 	FieldHA1           Field = 100 // text: lower-case hex hash of username:realm:password, under the algorithm of the request
 	FieldPassword      Field = 101 // text: the user's password
 	FieldAuthenticated Field = 102 // uint: 1: the plugin has checked the digest itself
-	FieldMaxExpiresMS  Field = 104 // uint: longest lifetime of the session, milliseconds; absent = the relay's
+	FieldMaxExpiresMS  Field = 104 // uint: longest lifetime of the session, milliseconds, a second at least; absent = the relay's
 	FieldInterface     Field = 110 // text: name of the offer to leave by
 	FieldStatus        Field = 120 // uint: with deny: the MSRP status, one of 400, 403, 404, 413, 415, 423, 481, 501 and 506; absent = 403. Of service http: the HTTP status
 	FieldReason        Field = 121 // text: with deny: comment of the answer, one line of up to 128 bytes. With a failure: what failed, for the log

@@ -155,7 +155,7 @@ export const enum Field {
   PASSWORD = 101,
   /** uint: 1: the plugin has checked the digest itself */
   AUTHENTICATED = 102,
-  /** uint: longest lifetime of the session, milliseconds; absent = the relay's */
+  /** uint: longest lifetime of the session, milliseconds, a second at least; absent = the relay's */
   MAX_EXPIRES_MS = 104,
   /** text: name of the offer to leave by */
   INTERFACE = 110,
@@ -405,7 +405,7 @@ export class AuthenticateReply extends Reply {
     return this;
   }
 
-  /** longest lifetime of the session, milliseconds; absent = the relay's */
+  /** longest lifetime of the session, milliseconds, a second at least; absent = the relay's */
   max_expires_ms(value: u64): AuthenticateReply {
     this.fields.uint(Field.MAX_EXPIRES_MS, value);
     return this;

@@ -103,7 +103,7 @@ enum { /* fields of messages; those of 0x8000 and above are private */
   PARLEY_FIELD_HA1 = 100, /* text: lower-case hex hash of username:realm:password, under the algorithm of the request */
   PARLEY_FIELD_PASSWORD = 101, /* text: the user's password */
   PARLEY_FIELD_AUTHENTICATED = 102, /* uint: 1: the plugin has checked the digest itself */
-  PARLEY_FIELD_MAX_EXPIRES_MS = 104, /* uint: longest lifetime of the session, milliseconds; absent = the relay's */
+  PARLEY_FIELD_MAX_EXPIRES_MS = 104, /* uint: longest lifetime of the session, milliseconds, a second at least; absent = the relay's */
   PARLEY_FIELD_INTERFACE = 110, /* text: name of the offer to leave by */
   PARLEY_FIELD_STATUS = 120, /* uint: with deny: the MSRP status, one of 400, 403, 404, 413, 415, 423, 481, 501 and 506; absent = 403. Of service http: the HTTP status */
   PARLEY_FIELD_REASON = 121, /* text: with deny: comment of the answer, one line of up to 128 bytes. With a failure: what failed, for the log */

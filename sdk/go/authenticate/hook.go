@@ -117,7 +117,7 @@ func (r Reply) HA1(v string) Reply { return Reply{r.r.Text(abi.FieldHA1, v)} }
 // Authenticated: the plugin has checked the digest itself.
 func (r Reply) Authenticated() Reply { return Reply{r.r.Uint(abi.FieldAuthenticated, 1)} }
 
-// MaxExpires: longest lifetime of the session, milliseconds; absent = the relay's. What is less than one counts as one.
+// MaxExpires: longest lifetime of the session, milliseconds, a second at least; absent = the relay's. What is less than one counts as one.
 func (r Reply) MaxExpires(d time.Duration) Reply {
 	return Reply{r.r.Uint(abi.FieldMaxExpiresMS, parley.Millis(d))}
 }

@@ -130,7 +130,7 @@ pub mod field {
     pub const PASSWORD: u16 = 101;
     /// uint: 1: the plugin has checked the digest itself
     pub const AUTHENTICATED: u16 = 102;
-    /// uint: longest lifetime of the session, milliseconds; absent = the relay's
+    /// uint: longest lifetime of the session, milliseconds, a second at least; absent = the relay's
     pub const MAX_EXPIRES_MS: u16 = 104;
     /// text: name of the offer to leave by
     pub const INTERFACE: u16 = 110;
@@ -452,7 +452,7 @@ pub mod authenticate {
             self.with(|w| w.uint(field::AUTHENTICATED, 1))
         }
 
-        /// longest lifetime of the session, milliseconds; absent = the relay's
+        /// longest lifetime of the session, milliseconds, a second at least; absent = the relay's
         pub fn max_expires_ms(self, value: u64) -> Reply {
             self.with(|w| w.uint(field::MAX_EXPIRES_MS, value))
         }
