@@ -19,8 +19,10 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"github.com/parley-msrp/parley/host/auth"
 	"github.com/parley-msrp/parley/host/hook"
@@ -205,12 +207,26 @@ func chain[Q, A any](
 		}
 		bindings = append(bindings, bound)
 	}
-	log := s.log.With("listener", listener)
-	return hook.NewChain(func(f hook.Failure) { logFailure(log, f) }, bindings...), errors.Join(errs...)
+	l := &failureLog{log: s.log.With("listener", listener), limit: rate.NewLimiter(failureRate, failureBurst)}
+	return hook.NewChain(l.failed, bindings...), errors.Join(errs...)
 }
 
-// logFailure is the one record of a provider that failed.
-func logFailure(log *slog.Logger, f hook.Failure) {
+// How many failures of one chain are logged: a second, and at once. Peers cause
+// them, so they must not fill a disk.
+const (
+	failureRate  = 10
+	failureBurst = 100
+)
+
+// A failureLog logs failures of one chain.
+type failureLog struct {
+	log     *slog.Logger
+	limit   *rate.Limiter
+	dropped atomic.Uint64
+}
+
+// failed makes the one record of a provider that failed.
+func (l *failureLog) failed(f hook.Failure) {
 	level := slog.LevelWarn
 	attrs := []any{"hook", f.Point, "provider", f.Binding, "kind", f.Kind, "err", f.Err}
 	if e, ok := errors.AsType[*wasm.Error](f.Err); ok {
@@ -225,7 +241,17 @@ func logFailure(log *slog.Logger, f hook.Failure) {
 	if f.Stack != nil {
 		attrs = append(attrs, "stack", string(f.Stack))
 	}
-	log.Log(context.Background(), level, "a provider failed", attrs...)
+	if !l.log.Enabled(context.Background(), level) {
+		return
+	}
+	if !l.limit.Allow() {
+		l.dropped.Add(1)
+		return
+	}
+	if n := l.dropped.Swap(0); n > 0 {
+		attrs = append(attrs, "records_dropped", n)
+	}
+	l.log.Log(context.Background(), level, "a provider failed", attrs...)
 }
 
 // Listen opens all listeners, or none.

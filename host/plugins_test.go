@@ -317,3 +317,19 @@ func TestBadPlugins(t *testing.T) {
 		log.want(t, 3, "a provider failed", "listener="+name)
 	}
 }
+
+// TestFailureFlood: however often a provider fails, the log is bounded, and says
+// how much it has left out.
+func TestFailureFlood(t *testing.T) {
+	w, log := pluginSite(t, `{authenticate: [{plugin: trap, on_error: next}, {plugin: users}]}`, `{authenticate: [static]}`)
+	a := w.dial("one", "alice", false, nil)
+	tries := 0
+	for ; !strings.Contains(log.String(), "records_dropped=") && tries < 5000; tries++ {
+		if r := a.auth(fmt.Sprintf("msrp://localhost:%d;tcp", w.ports["one"]), "alice"); !r.OK() {
+			t.Fatalf("%d %s", r.Code, r.Comment)
+		}
+	}
+	if n := strings.Count(log.String(), "a provider failed"); n < 100 || n >= tries {
+		t.Errorf("%d records of %d failures", n, tries)
+	}
+}
