@@ -20,6 +20,7 @@ type Config struct {
 	// PluginCache keeps compiled plugins for the next start.
 	PluginCache PluginCache `koanf:"plugin_cache"`
 	Relay       Relay       `koanf:"relay"`
+	Admin       Admin       `koanf:"admin"`
 	Log         Log         `koanf:"log"`
 }
 
@@ -159,6 +160,13 @@ type Output struct {
 type PluginCache struct {
 	Dir  string `koanf:"dir"`  // ours alone (mode 0700); default: in memory only
 	Size Size   `koanf:"size"` // default 512MiB
+}
+
+// Admin is an HTTP listener for operators: metrics, health, profiles. It asks
+// nobody who they are.
+type Admin struct {
+	Bind  string `koanf:"bind"`  // host:port; default: none
+	Pprof bool   `koanf:"pprof"` // serve /debug/pprof, by which memory can be read
 }
 
 // An Interface is where sessions leave by.

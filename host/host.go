@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"github.com/parley-msrp/parley/host/admin"
 	"github.com/parley-msrp/parley/host/auth"
 	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/relay"
@@ -42,7 +43,9 @@ type Server struct {
 	watchers []func(context.Context) error
 	plugins  *wasm.Host // nil without plugins
 
-	listeners map[string]net.Listener // set by Listen
+	// Set by Listen.
+	listeners map[string]net.Listener
+	admin     net.Listener // nil without one
 }
 
 // New builds what cfg describes. It opens no port. Log may be nil. Close or
@@ -255,7 +258,14 @@ func (l *failureLog) failed(f hook.Failure) {
 }
 
 // Listen opens all listeners, or none.
-func (s *Server) Listen(ctx context.Context) error {
+func (s *Server) Listen(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			for _, open := range s.listeners {
+				open.Close()
+			}
+		}
+	}()
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Listeners)) {
 		l := s.cfg.Listeners[name]
 		cfg := transport.ListenConfig{Bind: l.bind(), Log: s.log.With("listener", name)}
@@ -264,14 +274,28 @@ func (s *Server) Listen(ctx context.Context) error {
 		}
 		ln, err := transport.Listen(ctx, cfg)
 		if err != nil {
-			for _, open := range s.listeners {
-				open.Close()
-			}
 			return fmt.Errorf("listeners.%s: %w", name, err)
 		}
 		s.listeners[name] = ln
 	}
+	if s.cfg.Admin.Bind == "" {
+		return nil
+	}
+	if s.admin, err = transport.Listen(ctx, transport.ListenConfig{Bind: s.cfg.Admin.Bind, Log: s.log.With("listener", "admin")}); err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	if a, ok := s.admin.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+		s.log.Warn("the admin listener is not on loopback, and asks nobody who they are", "address", a.String())
+	}
 	return nil
+}
+
+// AdminAddr returns where the admin listener listens; nil = there is none.
+func (s *Server) AdminAddr() net.Addr {
+	if s.admin == nil {
+		return nil
+	}
+	return s.admin.Addr()
 }
 
 // Addr returns where a listener listens.
@@ -295,6 +319,13 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	if s.plugins != nil {
 		g.Go(func() error { return s.plugins.Watch(ctx) })
+	}
+	if s.admin != nil {
+		a := admin.New(admin.Config{
+			Relay: s.relay, Plugins: s.Plugins, Profiles: s.cfg.Admin.Pprof, Log: s.log,
+			Checks: map[string]func() error{"serving": ctx.Err, "tables": s.relay.Check},
+		})
+		g.Go(func() error { return a.Serve(ctx, s.admin) })
 	}
 	for _, watch := range s.watchers {
 		g.Go(func() error { return watch(ctx) })

@@ -18,9 +18,10 @@ var mayImport = map[string][]string{
 	"host/wasm":      {"host/hook", "host/watch", "host/wasm/fuel", "sdk/abi"},
 	"host/wasm/fuel": {},
 	"host/relay":     {"host/msrp", "host/transport", "host/auth", "host/hook"},
+	"host/admin":     {"host/relay", "host/wasm"},
 	"host/config":    {"host", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay"},
 	"host/msrptest":  {"host/msrp", "host/transport"},
-	"host":           {"host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/wasm", "sdk/abi"},
+	"host":           {"host/admin", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/wasm", "sdk/abi"},
 	"sdk/abi":        {},
 	"sdk/abi/gen":    {},
 	"sdk":            {},
@@ -41,7 +42,9 @@ var mayImport = map[string][]string{
 
 // only says which external module only one package may import.
 var only = map[string]string{
-	"github.com/knadh/koanf": "host/config",
+	"github.com/knadh/koanf":        "host/config",
+	"github.com/prometheus":         "host/admin",
+	"github.com/tetratelabs/wazero": "host/wasm",
 }
 
 func TestLayers(t *testing.T) {

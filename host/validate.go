@@ -24,6 +24,11 @@ func (c *Config) Validate() error {
 	for _, name := range slices.Sorted(maps.Keys(c.Listeners)) {
 		v.listener("listeners."+name, c.Listeners[name], bound)
 	}
+	if c.Admin.Bind != "" {
+		v.bind("admin", c.Admin.Bind, bound)
+	} else if c.Admin.Pprof {
+		v.fault("admin.bind", "is needed for pprof, such as 127.0.0.1:8856")
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.Interfaces)) {
 		i := c.Interfaces[name]
 		if _, ok := c.Listeners[i.Listener]; i.Listener != "" && !ok {
@@ -74,15 +79,7 @@ func (v *validator) listener(key string, l Listener, bound map[string]string) {
 	case !strings.EqualFold(l.URI.Transport, "tcp"):
 		v.fault(key+".uri", "transport %q is not known; write ;tcp", l.URI.Transport)
 	}
-	bind := l.bind()
-	if _, port, err := net.SplitHostPort(bind); err != nil {
-		v.fault(key+".bind", "%v; write it as 127.0.0.1:2855, [::1]:2855 or :2855", err)
-	} else if n, err := strconv.ParseUint(port, 10, 16); err != nil {
-		v.fault(key+".bind", "%q is no port", port)
-	} else if other, ok := bound[bind]; ok && n != 0 {
-		v.fault(key+".bind", "%s is the address of %s, too", bind, other)
-	}
-	bound[bind] = key
+	v.bind(key, l.bind(), bound)
 	pairs := append([]Pair{{l.TLS.Certificate, l.TLS.Key}}, l.TLS.More...)
 	switch {
 	case l.URI.Secure:
@@ -105,6 +102,18 @@ func (v *validator) listener(key string, l Listener, bound map[string]string) {
 	if len(l.Hooks.Authenticate) > 0 && !l.URI.Secure && !l.PlainAuth {
 		v.fault(key+".hooks.authenticate", "AUTH needs TLS (RFC 4976 §6.3): make the uri msrps, or set plain_auth: true where the network is closed")
 	}
+}
+
+// bind checks an address to listen on, which nobody else may have.
+func (v *validator) bind(key, bind string, bound map[string]string) {
+	if _, port, err := net.SplitHostPort(bind); err != nil {
+		v.fault(key+".bind", "%v; write it as 127.0.0.1:2855, [::1]:2855 or :2855", err)
+	} else if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		v.fault(key+".bind", "%q is no port", port)
+	} else if other, ok := bound[bind]; ok && n != 0 {
+		v.fault(key+".bind", "%s is the address of %s, too", bind, other)
+	}
+	bound[bind] = key
 }
 
 // bind is where l listens: by default on loopback only.

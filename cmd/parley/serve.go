@@ -76,6 +76,9 @@ func (cmd *serveCmd) Run(e *env) error {
 	for _, name := range slices.Sorted(maps.Keys(cfg.Listeners)) {
 		fmt.Fprintf(e.stdout, "ready: %s on %s\n", name, s.Addr(name))
 	}
+	if a := s.AdminAddr(); a != nil {
+		fmt.Fprintf(e.stdout, "ready: admin on http://%s\n", a)
+	}
 	fmt.Fprint(e.stdout, hints)
 	plugins := s.Plugins()
 	var reloads sync.WaitGroup
