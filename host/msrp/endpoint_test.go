@@ -67,6 +67,12 @@ func (b *mailbox) Report(_ *msrp.Session, id string, r msrp.ByteRange, st msrp.S
 	b.reports = append(b.reports, fmt.Sprint(id, " ", r, " ", st.Code))
 }
 
+func (b *mailbox) heard() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.reports)
+}
+
 func (b *mailbox) mail() []mail {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -279,8 +280,8 @@ func TestTenMegabytesEachWay(t *testing.T) {
 		}
 		wg.Wait()
 		for _, box := range []*mailbox{boxA, boxB} {
-			if got := box.mail(); len(got) != 1 || got[0].body != string(data) || len(box.reports) != 1 {
-				t.Errorf("%d messages, reports %v", len(got), box.reports)
+			if got := box.mail(); len(got) != 1 || got[0].body != string(data) || len(box.heard()) != 1 {
+				t.Errorf("%d messages, reports %v", len(got), box.heard())
 			}
 		}
 		a.Close()
@@ -463,3 +464,24 @@ func TestPairRefusal(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+// Who waits for a message has heard of all of its progress, and of its REPORT.
+func TestProgressBeforeWaitReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _, box, _ := pair(t, msrp.EndpointConfig{}, msrp.EndpointConfig{})
+		var confirmed atomic.Int64
+		o, err := a.Send(t.Context(), &msrp.Message{
+			ContentType: "text/plain", Body: strings.NewReader("hello"), Success: true,
+			Progress: func(_, c int64) {
+				time.Sleep(time.Second)
+				confirmed.Store(max(confirmed.Load(), c))
+			},
+		})
+		if err == nil {
+			err = o.Wait(t.Context())
+		}
+		if err != nil || confirmed.Load() != 5 || len(box.heard()) != 1 {
+			t.Errorf("%v, confirmed %d, reports %v", err, confirmed.Load(), box.heard())
+		}
+	})
+}

@@ -197,8 +197,8 @@ func TestLateReport(t *testing.T) {
 			p.report(id, "1-5/5", "000 408 Late")
 		}
 		p.wantNothing()
-		if want := []string{"Message2 1-5/5 408"}; !slices.Equal(box.reports, want) {
-			t.Errorf("reports %q, want %q", box.reports, want)
+		if want := []string{"Message2 1-5/5 408"}; !slices.Equal(box.heard(), want) {
+			t.Errorf("reports %q, want %q", box.heard(), want)
 		}
 	})
 }
@@ -252,8 +252,8 @@ func TestReportOnAnotherConnection(t *testing.T) {
 		q.report("MyMessage1", "1-5/5", "000 403 No")
 		q.wantNothing()
 		p.answer(p.want("SEND"), "200 OK")
-		if err := o.Wait(t.Context()); err != nil || len(box.reports) != 0 {
-			t.Error(err, box.reports)
+		if err := o.Wait(t.Context()); err != nil || len(box.heard()) != 0 {
+			t.Error(err, box.heard())
 		}
 	})
 }

@@ -41,7 +41,8 @@ type Message struct {
 	Chunk int
 	// Progress, if not nil, is told how many octets were queued, and how many
 	// of them were confirmed: by success REPORTs if those are asked for, else by
-	// responses. It is called from several goroutines, and must not block.
+	// responses. It is called from several goroutines, and must not block. A
+	// Wait without error returns after the last call.
 	Progress func(sent, confirmed int64)
 }
 
@@ -60,6 +61,7 @@ type Outgoing struct {
 	sent     int64      // octets queued
 	begun    int        // transactions; final once queued is set
 	answered int
+	telling  int   // calls of progress under way
 	acked    spans // by responses
 	reported spans // by success REPORTs
 	empty    bool  // a success REPORT came, of whatever range
@@ -98,7 +100,7 @@ func (o *Outgoing) fail(err error) {
 
 // settle ends o if nothing is awaited any more. o.mu is held.
 func (o *Outgoing) settle() {
-	if !o.ended && o.queued && o.answered >= o.begun &&
+	if !o.ended && o.queued && o.answered >= o.begun && o.telling == 0 &&
 		(!o.success || o.empty && o.reported.covers(o.sent)) {
 		o.ended = true
 		close(o.done)
@@ -112,18 +114,21 @@ func (o *Outgoing) onlyReports() bool {
 	return o.ended || o.queued && o.answered >= o.begun
 }
 
-// tell calls progress; mu is not held.
+// tell calls progress, if there is one, and settles after it. mu is held, but
+// not during the call.
 func (o *Outgoing) tell() {
-	if o.progress == nil {
-		return
+	if o.progress != nil {
+		sent, confirmed := o.sent, o.acked.size()
+		if o.success {
+			confirmed = o.reported.size()
+		}
+		o.telling++
+		o.mu.Unlock()
+		o.progress(sent, min(sent, confirmed)) // a peer can report more than it got
+		o.mu.Lock()
+		o.telling--
 	}
-	o.mu.Lock()
-	sent, confirmed := o.sent, o.acked.size()
-	if o.success {
-		confirmed = o.reported.size()
-	}
-	o.mu.Unlock()
-	o.progress(sent, min(sent, confirmed)) // a peer can report more than it got
+	o.settle()
 }
 
 // An owner is an Outgoing as the Owner of its transactions.
@@ -140,9 +145,8 @@ func (w *owner) Done(_ *Conn, tx *Transaction, r Result) {
 		if len(o.acked) < o.s.e.lim.extents() {
 			o.acked.add(tx.Range.Start, tx.Range.End)
 		}
-		o.settle()
-		o.mu.Unlock()
 		o.tell()
+		o.mu.Unlock()
 	case r.Err != nil:
 		o.fail(lost(r.Err))
 	default:
@@ -165,9 +169,8 @@ func (o *Outgoing) report(r ByteRange, st Status) {
 	if len(o.reported) < o.s.e.lim.extents() { // a peer may not fill our memory with gaps
 		o.reported.add(r.Start, r.End)
 	}
-	o.settle()
-	o.mu.Unlock()
 	o.tell()
+	o.mu.Unlock()
 }
 
 // serveReport finds the message that a REPORT is about; what is unknown is
@@ -190,10 +193,10 @@ func (l *link) serveReport(h *Head) {
 	if o == nil {
 		return
 	}
-	o.report(h.Range, h.Status)
 	if rh, ok := s.cfg.Handler.(ReportHandler); ok {
-		rh.Report(s, o.ID, h.Range, h.Status)
+		rh.Report(s, o.ID, h.Range, h.Status) // first: who waits has then heard of it
 	}
+	o.report(h.Range, h.Status)
 }
 
 // ready waits until s is bound: who is passive may not send before the first
@@ -423,7 +426,9 @@ func (w *sender) run(ctx context.Context, body *source, chunk int) error {
 			return err
 		}
 		w.pos += int64(len(piece))
+		w.o.mu.Lock()
 		w.o.tell()
+		w.o.mu.Unlock()
 		if last {
 			return nil
 		}
