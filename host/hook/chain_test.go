@@ -88,6 +88,7 @@ func TestChainFailure(t *testing.T) {
 		{"upper-case ha1", done(AuthReply{HA1: strings.Repeat("A", 32)}), "", KindReply, "not 32 lower-case hex"},
 		{"ha1 of the other algorithm", done(AuthReply{HA1: strings.Repeat("a", 32)}), "SHA-256", KindReply, "not 64 lower-case hex digits, as SHA-256"},
 		{"negative time", done(AuthReply{Password: "x", MaxExpires: -1}), "", KindReply, "max_expires -1ns is less than a second"},
+		{"username in the reply to an AUTH", done(AuthReply{Password: "x", Username: "bob"}), "", KindReply, "username does not belong into the reply to an AUTH"},
 		{"time of no second", done(AuthReply{Password: "x", MaxExpires: 999 * time.Millisecond}), "", KindReply, "max_expires 999ms is less than a second"},
 		{"unknown verdict", says(AuthReply{Reply: Reply{Verdict: 9}, Password: "x"}), "", KindReply, "verdict 9 is none of"},
 		{"status that is no refusal", denied(200, ""), "", KindReply, "status 200 is not one of"},

@@ -106,11 +106,12 @@ func checkRefusal(status int, reason string) error {
 	return nil
 }
 
-// An AuthRequest is an AUTH that carries credentials.
+// An AuthRequest is an AUTH that carries credentials, or a WebSocket handshake
+// that does (RFC 7977 §5.3): then Method is "GET" and Username is empty.
 type AuthRequest struct {
 	Request
 	Listener   string
-	Transport  string // "tcp" or "tls"
+	Transport  string // "tcp", "tls", "ws" or "wss"
 	LocalAddr  netip.AddrPort
 	RemoteAddr netip.AddrPort
 	SNI        string
@@ -118,7 +119,7 @@ type AuthRequest struct {
 	Realm      string
 	Username   string
 	URI        string // that the digest is over
-	Method     string // "AUTH"
+	Method     string // "AUTH" or "GET"
 	Algorithm  string // "MD5" or "SHA-256"
 	Nonce      string
 	Response   string
@@ -127,6 +128,10 @@ type AuthRequest struct {
 	QOP        string
 	FromPath   string // session URIs: bearer secrets
 	ToPath     string // likewise
+	Cookie     string // of a WebSocket handshake: a bearer secret
+	Bearer     string // likewise
+	Origin     string // of a WebSocket handshake
+	Relay      string // the relay that the AUTH came through, as its certificate proves; "" = none
 }
 
 func (*AuthRequest) point() Point { return Authenticate }
@@ -138,6 +143,7 @@ func (q AuthRequest) LogValue() slog.Value {
 		slog.String("listener", q.Listener), slog.String("transport", q.Transport),
 		slog.String("remote", q.RemoteAddr.String()), slog.String("sni", q.SNI),
 		slog.String("realm", q.Realm), slog.String("user", q.Username), slog.String("algorithm", q.Algorithm),
+		slog.String("origin", q.Origin), slog.String("relay", q.Relay),
 	)
 }
 
@@ -151,6 +157,18 @@ type AuthReply struct {
 	Authenticated bool              // the provider has checked the digest itself
 	MaxExpires    time.Duration     // of this session; 0 = the relay's
 	Attributes    map[string]string // labels of the session, for later hooks
+	Username      string            // whose handshake it is; "" in the reply to an AUTH
+	Limits        Limits
+}
+
+// Limits are what one user or session may do. In each field 0 leaves it to the relay.
+type Limits struct {
+	Sessions              int64 // of the user at once
+	MessagesPerMinute     int64 // SENDs of the session
+	BytesPerSecond        int64 // of bodies that the session sends
+	UserMessagesPerMinute int64 // the same for all sessions of the user together
+	UserBytesPerSecond    int64
+	Message               int64 // bytes of the largest message
 }
 
 // LogValue leaves out what is secret: Password, HA1 and Attributes.
@@ -167,6 +185,10 @@ func (a *AuthReply) check(q *AuthRequest) error {
 		}
 	}
 	switch n := ha1Len(q.Algorithm); {
+	case q.Method == "GET" && (!a.Authenticated || a.Username == ""):
+		return errors.New("a handshake that is done needs authenticated and username")
+	case q.Method != "GET" && a.Username != "":
+		return errors.New("username does not belong into the reply to an AUTH")
 	case set != 1:
 		return errors.New("a reply that is done needs exactly one of password, ha1 and authenticated")
 	case a.HA1 != "" && !isHex(a.HA1, n):

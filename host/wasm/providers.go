@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -135,7 +136,11 @@ func appendAuth(b []byte, q *hook.AuthRequest) []byte {
 	b = appendText(b, abi.FieldNC, q.NC)
 	b = appendText(b, abi.FieldQOP, q.QOP)
 	b = appendText(b, abi.FieldFromPath, q.FromPath)
-	return appendText(b, abi.FieldToPath, q.ToPath)
+	b = appendText(b, abi.FieldToPath, q.ToPath)
+	b = appendText(b, abi.FieldCookie, q.Cookie)
+	b = appendText(b, abi.FieldBearer, q.Bearer)
+	b = appendText(b, abi.FieldOrigin, q.Origin)
+	return appendText(b, abi.FieldRelay, q.Relay)
 }
 
 func appendInterface(b []byte, q *hook.InterfaceRequest) []byte {
@@ -221,10 +226,27 @@ func readAuth(a *hook.AuthReply, v abi.Verdict, reply []byte) error {
 				return fmt.Errorf("max_expires_ms: %d is more than a year", ms)
 			}
 			a.MaxExpires = time.Duration(ms) * time.Millisecond
+		case abi.FieldUsername:
+			a.Username = string(r.Text())
+		case abi.FieldMaxSessions:
+			a.Limits.Sessions = limit(r)
+		case abi.FieldMessagesPerMinute:
+			a.Limits.MessagesPerMinute = limit(r)
+		case abi.FieldBytesPerSecond:
+			a.Limits.BytesPerSecond = limit(r)
+		case abi.FieldUserMessagesPerMinute:
+			a.Limits.UserMessagesPerMinute = limit(r)
+		case abi.FieldUserBytesPerSecond:
+			a.Limits.UserBytesPerSecond = limit(r)
+		case abi.FieldMaxMessage:
+			a.Limits.Message = limit(r)
 		}
 		return nil
 	})
 }
+
+// limit reads a number; what is larger than any limit means none.
+func limit(r *abi.Reader) int64 { return int64(min(r.Uint(), math.MaxInt64)) }
 
 const maxExpires = 366 * 24 * time.Hour
 

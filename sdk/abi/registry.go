@@ -5,7 +5,7 @@ package abi
 // The version of this contract, and the name that its imports have.
 const (
 	Major  = 1
-	Minor  = 0
+	Minor  = 1
 	Module = "parley1"
 )
 
@@ -62,59 +62,69 @@ const (
 
 // Fields of messages.
 const (
-	FieldListener      Field = 1   // text: name of the listener
-	FieldTransport     Field = 2   // text: tcp, tls, ws or wss
-	FieldLocalAddr     Field = 3   // text: our side of the connection, as address:port
-	FieldRemoteAddr    Field = 4   // text: the peer's side of the connection, as address:port; IPv6 in brackets
-	FieldTLSSNI        Field = 5   // text: server name that the TLS client asked for
-	FieldTLSClientCN   Field = 6   // text: common name of the TLS client's certificate, which nobody has verified
-	FieldRealm         Field = 7   // text: Digest realm
-	FieldUsername      Field = 8   // text: who the peer says it is; in later hooks, who it has proved to be
-	FieldURI           Field = 9   // text: URI that the digest is over
-	FieldMethod        Field = 10  // text: method of the MSRP request, or of an HTTP request
-	FieldNonce         Field = 11  // text: Digest nonce
-	FieldFromPath      Field = 12  // text: From-Path of the request: session URIs, which are bearer secrets
-	FieldToPath        Field = 13  // text: To-Path of the request: likewise
-	FieldSessionID     Field = 14  // text: the session in logs and in the control API; no secret
-	FieldHook          Field = 16  // text: name of the hook that is called
-	FieldBinding       Field = 17  // text: name of the binding through which it is called
-	FieldDeadlineUS    Field = 18  // uint: microseconds left for this call; absent without a bound
-	FieldParam         Field = 19  // message: one parameter of the binding. Lists repeat the name, maps join names by a dot
-	FieldAlgorithm     Field = 20  // text: MD5 or SHA-256 of a Digest; of service hash see there
-	FieldResponse      Field = 21  // text: Digest response
-	FieldCNonce        Field = 22  // text: Digest cnonce
-	FieldNC            Field = 23  // text: Digest nonce count, 8 hex digits
-	FieldQOP           Field = 24  // text: Digest quality of protection
-	FieldAttribute     Field = 25  // message: one attribute of the session
-	FieldName          Field = 26  // text: name of a parameter, attribute, offer, header, label or metric
-	FieldText          Field = 27  // text: the value that belongs to name
-	FieldHost          Field = 28  // text: host of the next hop; IPv6 without brackets
-	FieldPort          Field = 29  // uint: port of the next hop
-	FieldSecure        Field = 30  // uint: 1 if the next hop is reached by TLS
-	FieldOffer         Field = 31  // message: an interface that the session may leave by
-	FieldAddress       Field = 32  // text: local address of an interface, without port; absent = the system's choice
-	FieldHA1           Field = 100 // text: lower-case hex hash of username:realm:password, under the algorithm of the request
-	FieldPassword      Field = 101 // text: the user's password
-	FieldAuthenticated Field = 102 // uint: 1: the plugin has checked the digest itself
-	FieldMaxExpiresMS  Field = 104 // uint: longest lifetime of the session, milliseconds, a second at least; absent = the relay's
-	FieldInterface     Field = 110 // text: name of the offer to leave by
-	FieldStatus        Field = 120 // uint: with deny: the MSRP status, one of 400, 403, 404, 413, 415, 423, 481, 501 and 506; absent = 403. Of service http: the HTTP status
-	FieldReason        Field = 121 // text: with deny: comment of the answer, one line of up to 128 bytes. With a failure: what failed, for the log
-	FieldKey           Field = 200 // text: key of an entry in the store
-	FieldValue         Field = 201 // bytes: value of an entry in the store
-	FieldTTLMS         Field = 202 // uint: milliseconds that the entry lives; absent or 0 = until it is pushed out
-	FieldVersion       Field = 203 // uint: version of an entry: another with each write; 0 = no entry
-	FieldTimeNS        Field = 204 // uint: nanoseconds since 1970-01-01 UTC
-	FieldCount         Field = 205 // uint: how many, or the value of a counter
-	FieldKind          Field = 206 // text: of a metric: counter, gauge or histogram
-	FieldLabel         Field = 207 // message: one label of a metric
-	FieldHeader        Field = 208 // message: one HTTP header field
-	FieldBody          Field = 209 // bytes: HTTP body
-	FieldOp            Field = 210 // uint: number of a service
-	FieldGranted       Field = 211 // uint: 1 if the service is known and granted, else 0
-	FieldData          Field = 212 // bytes: what is hashed, or random octets
-	FieldSecret        Field = 213 // bytes: key of an HMAC
-	FieldDigest        Field = 214 // bytes: hash value: 16, 20 or 32 octets
+	FieldListener              Field = 1   // text: name of the listener
+	FieldTransport             Field = 2   // text: tcp, tls, ws or wss
+	FieldLocalAddr             Field = 3   // text: our side of the connection, as address:port
+	FieldRemoteAddr            Field = 4   // text: the peer's side of the connection, as address:port; IPv6 in brackets
+	FieldTLSSNI                Field = 5   // text: server name that the TLS client asked for
+	FieldTLSClientCN           Field = 6   // text: common name of the TLS client's certificate, which nobody has verified
+	FieldRealm                 Field = 7   // text: Digest realm
+	FieldUsername              Field = 8   // text: who the peer says it is; in later hooks, who it has proved to be
+	FieldURI                   Field = 9   // text: URI that the digest is over
+	FieldMethod                Field = 10  // text: method of the MSRP request, or of an HTTP request
+	FieldNonce                 Field = 11  // text: Digest nonce
+	FieldFromPath              Field = 12  // text: From-Path of the request: session URIs, which are bearer secrets
+	FieldToPath                Field = 13  // text: To-Path of the request: likewise
+	FieldSessionID             Field = 14  // text: the session in logs and in the control API; no secret
+	FieldHook                  Field = 16  // text: name of the hook that is called
+	FieldBinding               Field = 17  // text: name of the binding through which it is called
+	FieldDeadlineUS            Field = 18  // uint: microseconds left for this call; absent without a bound
+	FieldParam                 Field = 19  // message: one parameter of the binding. Lists repeat the name, maps join names by a dot
+	FieldAlgorithm             Field = 20  // text: MD5 or SHA-256 of a Digest; of service hash see there
+	FieldResponse              Field = 21  // text: Digest response
+	FieldCNonce                Field = 22  // text: Digest cnonce
+	FieldNC                    Field = 23  // text: Digest nonce count, 8 hex digits
+	FieldQOP                   Field = 24  // text: Digest quality of protection
+	FieldAttribute             Field = 25  // message: one attribute of the session
+	FieldName                  Field = 26  // text: name of a parameter, attribute, offer, header, label or metric
+	FieldText                  Field = 27  // text: the value that belongs to name
+	FieldHost                  Field = 28  // text: host of the next hop; IPv6 without brackets
+	FieldPort                  Field = 29  // uint: port of the next hop
+	FieldSecure                Field = 30  // uint: 1 if the next hop is reached by TLS
+	FieldOffer                 Field = 31  // message: an interface that the session may leave by
+	FieldAddress               Field = 32  // text: local address of an interface, without port; absent = the system's choice
+	FieldCookie                Field = 33  // text: Cookie header of a WebSocket handshake: a bearer secret
+	FieldBearer                Field = 34  // text: bearer token of a WebSocket handshake: a secret
+	FieldOrigin                Field = 35  // text: Origin header of a WebSocket handshake, which the listener allows
+	FieldRelay                 Field = 36  // text: host name of the relay through which the request came, as its certificate proves; absent for clients
+	FieldHA1                   Field = 100 // text: lower-case hex hash of username:realm:password, under the algorithm of the request
+	FieldPassword              Field = 101 // text: the user's password
+	FieldAuthenticated         Field = 102 // uint: 1: the plugin has checked the digest itself
+	FieldMaxExpiresMS          Field = 104 // uint: longest lifetime of the session, milliseconds, a second at least; absent = the relay's
+	FieldMaxSessions           Field = 105 // uint: sessions that the user may have at once; absent = the relay's
+	FieldMessagesPerMinute     Field = 106 // uint: SEND requests that the session may send in a minute; absent = the relay's
+	FieldBytesPerSecond        Field = 107 // uint: octets of body that the session may send in a second; absent = the relay's
+	FieldUserMessagesPerMinute Field = 108 // uint: likewise, for all sessions of the user together
+	FieldUserBytesPerSecond    Field = 109 // uint: likewise, for all sessions of the user together
+	FieldInterface             Field = 110 // text: name of the offer to leave by
+	FieldMaxMessage            Field = 111 // uint: octets of the largest message that the session may send; absent = the relay's
+	FieldStatus                Field = 120 // uint: with deny: the MSRP status, one of 400, 403, 404, 413, 415, 423, 481, 501 and 506; absent = 403. Of service http: the HTTP status
+	FieldReason                Field = 121 // text: with deny: comment of the answer, one line of up to 128 bytes. With a failure: what failed, for the log
+	FieldKey                   Field = 200 // text: key of an entry in the store
+	FieldValue                 Field = 201 // bytes: value of an entry in the store
+	FieldTTLMS                 Field = 202 // uint: milliseconds that the entry lives; absent or 0 = until it is pushed out
+	FieldVersion               Field = 203 // uint: version of an entry: another with each write; 0 = no entry
+	FieldTimeNS                Field = 204 // uint: nanoseconds since 1970-01-01 UTC
+	FieldCount                 Field = 205 // uint: how many, or the value of a counter
+	FieldKind                  Field = 206 // text: of a metric: counter, gauge or histogram
+	FieldLabel                 Field = 207 // message: one label of a metric
+	FieldHeader                Field = 208 // message: one HTTP header field
+	FieldBody                  Field = 209 // bytes: HTTP body
+	FieldOp                    Field = 210 // uint: number of a service
+	FieldGranted               Field = 211 // uint: 1 if the service is known and granted, else 0
+	FieldData                  Field = 212 // bytes: what is hashed, or random octets
+	FieldSecret                Field = 213 // bytes: key of an HMAC
+	FieldDigest                Field = 214 // bytes: hash value: 16, 20 or 32 octets
 )
 
 // Services of the import call.
@@ -193,11 +203,21 @@ var fieldNames = map[Field]string{
 	30:  "secure",
 	31:  "offer",
 	32:  "address",
+	33:  "cookie",
+	34:  "bearer",
+	35:  "origin",
+	36:  "relay",
 	100: "ha1",
 	101: "password",
 	102: "authenticated",
 	104: "max_expires_ms",
+	105: "max_sessions",
+	106: "messages_per_minute",
+	107: "bytes_per_second",
+	108: "user_messages_per_minute",
+	109: "user_bytes_per_second",
 	110: "interface",
+	111: "max_message",
 	120: "status",
 	121: "reason",
 	200: "key",
@@ -249,11 +269,21 @@ var fieldTypes = map[Field]Type{
 	30:  TypeUint,
 	31:  TypeMessage,
 	32:  TypeText,
+	33:  TypeText,
+	34:  TypeText,
+	35:  TypeText,
+	36:  TypeText,
 	100: TypeText,
 	101: TypeText,
 	102: TypeUint,
 	104: TypeUint,
+	105: TypeUint,
+	106: TypeUint,
+	107: TypeUint,
+	108: TypeUint,
+	109: TypeUint,
 	110: TypeText,
+	111: TypeUint,
 	120: TypeUint,
 	121: TypeText,
 	200: TypeText,

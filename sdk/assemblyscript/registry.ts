@@ -5,7 +5,7 @@ import { Message, Pair } from "./message";
 
 /** The version of the contract that this SDK is built for. */
 export const MAJOR: i32 = 1;
-export const MINOR: i32 = 0;
+export const MINOR: i32 = 1;
 
 /** Types of values. */
 export const enum Type {
@@ -149,6 +149,14 @@ export const enum Field {
   OFFER = 31,
   /** text: local address of an interface, without port; absent = the system's choice */
   ADDRESS = 32,
+  /** text: Cookie header of a WebSocket handshake: a bearer secret */
+  COOKIE = 33,
+  /** text: bearer token of a WebSocket handshake: a secret */
+  BEARER = 34,
+  /** text: Origin header of a WebSocket handshake, which the listener allows */
+  ORIGIN = 35,
+  /** text: host name of the relay through which the request came, as its certificate proves; absent for clients */
+  RELAY = 36,
   /** text: lower-case hex hash of username:realm:password, under the algorithm of the request */
   HA1 = 100,
   /** text: the user's password */
@@ -157,8 +165,20 @@ export const enum Field {
   AUTHENTICATED = 102,
   /** uint: longest lifetime of the session, milliseconds, a second at least; absent = the relay's */
   MAX_EXPIRES_MS = 104,
+  /** uint: sessions that the user may have at once; absent = the relay's */
+  MAX_SESSIONS = 105,
+  /** uint: SEND requests that the session may send in a minute; absent = the relay's */
+  MESSAGES_PER_MINUTE = 106,
+  /** uint: octets of body that the session may send in a second; absent = the relay's */
+  BYTES_PER_SECOND = 107,
+  /** uint: likewise, for all sessions of the user together */
+  USER_MESSAGES_PER_MINUTE = 108,
+  /** uint: likewise, for all sessions of the user together */
+  USER_BYTES_PER_SECOND = 109,
   /** text: name of the offer to leave by */
   INTERFACE = 110,
+  /** uint: octets of the largest message that the session may send; absent = the relay's */
+  MAX_MESSAGE = 111,
   /** uint: with deny: the MSRP status, one of 400, 403, 404, 413, 415, 423, 481, 501 and 506; absent = 403. Of service http: the HTTP status */
   STATUS = 120,
   /** text: with deny: comment of the answer, one line of up to 128 bytes. With a failure: what failed, for the log */
@@ -251,7 +271,7 @@ export function errnoText(error: i32): string {
 }
 
 /**
- * What on_authenticate is asked: An AUTH carries credentials (RFC 4976 §6.3). Done needs exactly one of password, ha1 and authenticated: with the first two the host checks the digest, with the third the plugin has. max_expires_ms and attributes are the session's. Next at the end of the chain is an unknown user.
+ * What on_authenticate is asked: An AUTH carries credentials (RFC 4976 §6.3), or a WebSocket handshake does (RFC 7977 §5.3). Of an AUTH, done needs exactly one of password, ha1 and authenticated: with the first two the host checks the digest, with the third the plugin has. max_expires_ms, attributes and limits are the session's. Next at the end of the chain is an unknown user. Of a handshake (method is GET, username is empty, cookie, bearer or both are there) done needs authenticated and username: that user's AUTHs on this connection need no digest, and the rest of the reply counts for each of their sessions. Next at the end of the chain leaves it to the digests of AUTHs.
  *
  * A text that is absent is empty, and a number is 0.
  */
@@ -383,6 +403,26 @@ export class AuthenticateRequest {
   get params(): Pair[] {
     return this.message.pairs(Field.PARAM);
   }
+
+  /** Cookie header of a WebSocket handshake: a bearer secret */
+  get cookie(): string {
+    return this.message.text(Field.COOKIE);
+  }
+
+  /** bearer token of a WebSocket handshake: a secret */
+  get bearer(): string {
+    return this.message.text(Field.BEARER);
+  }
+
+  /** Origin header of a WebSocket handshake, which the listener allows */
+  get origin(): string {
+    return this.message.text(Field.ORIGIN);
+  }
+
+  /** host name of the relay through which the request came, as its certificate proves; absent for clients */
+  get relay(): string {
+    return this.message.text(Field.RELAY);
+  }
 }
 
 /** What on_authenticate answers. End it with done(). */
@@ -414,6 +454,48 @@ export class AuthenticateReply extends Reply {
   /** Adds attribute: one attribute of the session. */
   attribute(name: string, text: string): AuthenticateReply {
     this.fields.pair(Field.ATTRIBUTE, name, text);
+    return this;
+  }
+
+  /** who the peer says it is; in later hooks, who it has proved to be */
+  username(value: string): AuthenticateReply {
+    this.fields.text(Field.USERNAME, value);
+    return this;
+  }
+
+  /** sessions that the user may have at once; absent = the relay's */
+  max_sessions(value: u64): AuthenticateReply {
+    this.fields.uint(Field.MAX_SESSIONS, value);
+    return this;
+  }
+
+  /** SEND requests that the session may send in a minute; absent = the relay's */
+  messages_per_minute(value: u64): AuthenticateReply {
+    this.fields.uint(Field.MESSAGES_PER_MINUTE, value);
+    return this;
+  }
+
+  /** octets of body that the session may send in a second; absent = the relay's */
+  bytes_per_second(value: u64): AuthenticateReply {
+    this.fields.uint(Field.BYTES_PER_SECOND, value);
+    return this;
+  }
+
+  /** likewise, for all sessions of the user together */
+  user_messages_per_minute(value: u64): AuthenticateReply {
+    this.fields.uint(Field.USER_MESSAGES_PER_MINUTE, value);
+    return this;
+  }
+
+  /** likewise, for all sessions of the user together */
+  user_bytes_per_second(value: u64): AuthenticateReply {
+    this.fields.uint(Field.USER_BYTES_PER_SECOND, value);
+    return this;
+  }
+
+  /** octets of the largest message that the session may send; absent = the relay's */
+  max_message(value: u64): AuthenticateReply {
+    this.fields.uint(Field.MAX_MESSAGE, value);
     return this;
   }
 }

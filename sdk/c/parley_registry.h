@@ -4,7 +4,7 @@
 
 /* the version of the contract that this is, and the module that imports are of */
 #define PARLEY_MAJOR 1
-#define PARLEY_MINOR 0
+#define PARLEY_MINOR 1
 #define PARLEY_MODULE "parley1"
 
 /* Hooks. (*: the field may repeat.)
@@ -12,9 +12,9 @@
    on_load: Runs once in every instance before any other hook, after `_initialize`. It gets the length of the configuration, which source config holds, and returns 0. A negative value refuses the load with the reply's reason; the generation that runs goes on.
      reply: reason
 
-   on_authenticate: An AUTH carries credentials (RFC 4976 §6.3). Done needs exactly one of password, ha1 and authenticated: with the first two the host checks the digest, with the third the plugin has. max_expires_ms and attributes are the session's. Next at the end of the chain is an unknown user.
-     request: hook, binding, deadline_us, listener, transport, local_addr, remote_addr, tls_sni, tls_client_cn, realm, username, uri, method, algorithm, nonce, response, cnonce, nc, qop, from_path, to_path, param*
-     reply: password, ha1, authenticated, max_expires_ms, attribute*, status, reason
+   on_authenticate: An AUTH carries credentials (RFC 4976 §6.3), or a WebSocket handshake does (RFC 7977 §5.3). Of an AUTH, done needs exactly one of password, ha1 and authenticated: with the first two the host checks the digest, with the third the plugin has. max_expires_ms, attributes and limits are the session's. Next at the end of the chain is an unknown user. Of a handshake (method is GET, username is empty, cookie, bearer or both are there) done needs authenticated and username: that user's AUTHs on this connection need no digest, and the rest of the reply counts for each of their sessions. Next at the end of the chain leaves it to the digests of AUTHs.
+     request: hook, binding, deadline_us, listener, transport, local_addr, remote_addr, tls_sni, tls_client_cn, realm, username, uri, method, algorithm, nonce, response, cnonce, nc, qop, from_path, to_path, param*, cookie, bearer, origin, relay
+     reply: password, ha1, authenticated, max_expires_ms, attribute*, status, reason, username, max_sessions, messages_per_minute, bytes_per_second, user_messages_per_minute, user_bytes_per_second, max_message
      verdicts: next, done, deny
 
    on_select_interface: A session sends to a next hop for the first time. Done names one of the offers, and may name another local address. Attributes of the reply are set in the session. Next at the end of the chain is the default interface.
@@ -100,11 +100,21 @@ enum { /* fields of messages; those of 0x8000 and above are private */
   PARLEY_FIELD_SECURE = 30, /* uint: 1 if the next hop is reached by TLS */
   PARLEY_FIELD_OFFER = 31, /* message of name, address, listener: an interface that the session may leave by */
   PARLEY_FIELD_ADDRESS = 32, /* text: local address of an interface, without port; absent = the system's choice */
+  PARLEY_FIELD_COOKIE = 33, /* text: Cookie header of a WebSocket handshake: a bearer secret */
+  PARLEY_FIELD_BEARER = 34, /* text: bearer token of a WebSocket handshake: a secret */
+  PARLEY_FIELD_ORIGIN = 35, /* text: Origin header of a WebSocket handshake, which the listener allows */
+  PARLEY_FIELD_RELAY = 36, /* text: host name of the relay through which the request came, as its certificate proves; absent for clients */
   PARLEY_FIELD_HA1 = 100, /* text: lower-case hex hash of username:realm:password, under the algorithm of the request */
   PARLEY_FIELD_PASSWORD = 101, /* text: the user's password */
   PARLEY_FIELD_AUTHENTICATED = 102, /* uint: 1: the plugin has checked the digest itself */
   PARLEY_FIELD_MAX_EXPIRES_MS = 104, /* uint: longest lifetime of the session, milliseconds, a second at least; absent = the relay's */
+  PARLEY_FIELD_MAX_SESSIONS = 105, /* uint: sessions that the user may have at once; absent = the relay's */
+  PARLEY_FIELD_MESSAGES_PER_MINUTE = 106, /* uint: SEND requests that the session may send in a minute; absent = the relay's */
+  PARLEY_FIELD_BYTES_PER_SECOND = 107, /* uint: octets of body that the session may send in a second; absent = the relay's */
+  PARLEY_FIELD_USER_MESSAGES_PER_MINUTE = 108, /* uint: likewise, for all sessions of the user together */
+  PARLEY_FIELD_USER_BYTES_PER_SECOND = 109, /* uint: likewise, for all sessions of the user together */
   PARLEY_FIELD_INTERFACE = 110, /* text: name of the offer to leave by */
+  PARLEY_FIELD_MAX_MESSAGE = 111, /* uint: octets of the largest message that the session may send; absent = the relay's */
   PARLEY_FIELD_STATUS = 120, /* uint: with deny: the MSRP status, one of 400, 403, 404, 413, 415, 423, 481, 501 and 506; absent = 403. Of service http: the HTTP status */
   PARLEY_FIELD_REASON = 121, /* text: with deny: comment of the answer, one line of up to 128 bytes. With a failure: what failed, for the log */
   PARLEY_FIELD_KEY = 200, /* text: key of an entry in the store */

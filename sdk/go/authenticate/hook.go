@@ -3,7 +3,7 @@
 // Package authenticate answers hook authenticate: importing it is what makes a
 // plugin export on_authenticate.
 //
-// An AUTH carries credentials (RFC 4976 §6.3). Done needs exactly one of password, ha1 and authenticated: with the first two the host checks the digest, with the third the plugin has. max_expires_ms and attributes are the session's. Next at the end of the chain is an unknown user.
+// An AUTH carries credentials (RFC 4976 §6.3), or a WebSocket handshake does (RFC 7977 §5.3). Of an AUTH, done needs exactly one of password, ha1 and authenticated: with the first two the host checks the digest, with the third the plugin has. max_expires_ms, attributes and limits are the session's. Next at the end of the chain is an unknown user. Of a handshake (method is GET, username is empty, cookie, bearer or both are there) done needs authenticated and username: that user's AUTHs on this connection need no digest, and the rest of the reply counts for each of their sessions. Next at the end of the chain leaves it to the digests of AUTHs.
 package authenticate
 
 import (
@@ -87,6 +87,18 @@ func (r Request) Param(name string) string { return r.Pair(abi.FieldParam, name)
 // Params returns all values of a parameter that is a list.
 func (r Request) Params(name string) []string { return r.PairList(abi.FieldParam, name) }
 
+// Cookie: Cookie header of a WebSocket handshake: a bearer secret.
+func (r Request) Cookie() string { return r.Text(abi.FieldCookie) }
+
+// Bearer: bearer token of a WebSocket handshake: a secret.
+func (r Request) Bearer() string { return r.Text(abi.FieldBearer) }
+
+// Origin: Origin header of a WebSocket handshake, which the listener allows.
+func (r Request) Origin() string { return r.Text(abi.FieldOrigin) }
+
+// Relay: host name of the relay through which the request came, as its certificate proves; absent for clients.
+func (r Request) Relay() string { return r.Text(abi.FieldRelay) }
+
 // A Reply is the answer. Its methods return it with one field more, and leave
 // the one they are called on as it was.
 type Reply struct{ r parley.Reply }
@@ -126,6 +138,33 @@ func (r Reply) MaxExpires(d time.Duration) Reply {
 func (r Reply) Attribute(name, text string) Reply {
 	return Reply{r.r.Pair(abi.FieldAttribute, name, text)}
 }
+
+// Username: who the peer says it is; in later hooks, who it has proved to be.
+func (r Reply) Username(v string) Reply { return Reply{r.r.Text(abi.FieldUsername, v)} }
+
+// MaxSessions: sessions that the user may have at once; absent = the relay's.
+func (r Reply) MaxSessions(v uint64) Reply { return Reply{r.r.Uint(abi.FieldMaxSessions, v)} }
+
+// MessagesPerMinute: SEND requests that the session may send in a minute; absent = the relay's.
+func (r Reply) MessagesPerMinute(v uint64) Reply {
+	return Reply{r.r.Uint(abi.FieldMessagesPerMinute, v)}
+}
+
+// BytesPerSecond: octets of body that the session may send in a second; absent = the relay's.
+func (r Reply) BytesPerSecond(v uint64) Reply { return Reply{r.r.Uint(abi.FieldBytesPerSecond, v)} }
+
+// UserMessagesPerMinute: likewise, for all sessions of the user together.
+func (r Reply) UserMessagesPerMinute(v uint64) Reply {
+	return Reply{r.r.Uint(abi.FieldUserMessagesPerMinute, v)}
+}
+
+// UserBytesPerSecond: likewise, for all sessions of the user together.
+func (r Reply) UserBytesPerSecond(v uint64) Reply {
+	return Reply{r.r.Uint(abi.FieldUserBytesPerSecond, v)}
+}
+
+// MaxMessage: octets of the largest message that the session may send; absent = the relay's.
+func (r Reply) MaxMessage(v uint64) Reply { return Reply{r.r.Uint(abi.FieldMaxMessage, v)} }
 
 var handler = func(Request) Reply { return Next() }
 

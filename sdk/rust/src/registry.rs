@@ -2,7 +2,7 @@
 
 /// The version of the contract that this SDK is built for.
 pub const MAJOR: i32 = 1;
-pub const MINOR: i32 = 0;
+pub const MINOR: i32 = 1;
 
 /// Types of values.
 pub mod kind {
@@ -124,6 +124,14 @@ pub mod field {
     pub const OFFER: u16 = 31;
     /// text: local address of an interface, without port; absent = the system's choice
     pub const ADDRESS: u16 = 32;
+    /// text: Cookie header of a WebSocket handshake: a bearer secret
+    pub const COOKIE: u16 = 33;
+    /// text: bearer token of a WebSocket handshake: a secret
+    pub const BEARER: u16 = 34;
+    /// text: Origin header of a WebSocket handshake, which the listener allows
+    pub const ORIGIN: u16 = 35;
+    /// text: host name of the relay through which the request came, as its certificate proves; absent for clients
+    pub const RELAY: u16 = 36;
     /// text: lower-case hex hash of username:realm:password, under the algorithm of the request
     pub const HA1: u16 = 100;
     /// text: the user's password
@@ -132,8 +140,20 @@ pub mod field {
     pub const AUTHENTICATED: u16 = 102;
     /// uint: longest lifetime of the session, milliseconds, a second at least; absent = the relay's
     pub const MAX_EXPIRES_MS: u16 = 104;
+    /// uint: sessions that the user may have at once; absent = the relay's
+    pub const MAX_SESSIONS: u16 = 105;
+    /// uint: SEND requests that the session may send in a minute; absent = the relay's
+    pub const MESSAGES_PER_MINUTE: u16 = 106;
+    /// uint: octets of body that the session may send in a second; absent = the relay's
+    pub const BYTES_PER_SECOND: u16 = 107;
+    /// uint: likewise, for all sessions of the user together
+    pub const USER_MESSAGES_PER_MINUTE: u16 = 108;
+    /// uint: likewise, for all sessions of the user together
+    pub const USER_BYTES_PER_SECOND: u16 = 109;
     /// text: name of the offer to leave by
     pub const INTERFACE: u16 = 110;
+    /// uint: octets of the largest message that the session may send; absent = the relay's
+    pub const MAX_MESSAGE: u16 = 111;
     /// uint: with deny: the MSRP status, one of 400, 403, 404, 413, 415, 423, 481, 501 and 506; absent = 403. Of service http: the HTTP status
     pub const STATUS: u16 = 120;
     /// text: with deny: comment of the answer, one line of up to 128 bytes. With a failure: what failed, for the log
@@ -267,7 +287,7 @@ macro_rules! __export {
     };
 }
 
-/// Hook authenticate: An AUTH carries credentials (RFC 4976 §6.3). Done needs exactly one of password, ha1 and authenticated: with the first two the host checks the digest, with the third the plugin has. max_expires_ms and attributes are the session's. Next at the end of the chain is an unknown user.
+/// Hook authenticate: An AUTH carries credentials (RFC 4976 §6.3), or a WebSocket handshake does (RFC 7977 §5.3). Of an AUTH, done needs exactly one of password, ha1 and authenticated: with the first two the host checks the digest, with the third the plugin has. max_expires_ms, attributes and limits are the session's. Next at the end of the chain is an unknown user. Of a handshake (method is GET, username is empty, cookie, bearer or both are there) done needs authenticated and username: that user's AUTHs on this connection need no digest, and the rest of the reply counts for each of their sessions. Next at the end of the chain leaves it to the digests of AUTHs.
 pub mod authenticate {
     use super::{field, verdict};
     use crate::{Answer, Message, Writer};
@@ -408,6 +428,26 @@ pub mod authenticate {
         pub fn params(self) -> impl Iterator<Item = (&'a str, &'a str)> {
             self.0.pairs(field::PARAM)
         }
+
+        /// Cookie header of a WebSocket handshake: a bearer secret
+        pub fn cookie(self) -> &'a str {
+            self.0.text(field::COOKIE).unwrap_or("")
+        }
+
+        /// bearer token of a WebSocket handshake: a secret
+        pub fn bearer(self) -> &'a str {
+            self.0.text(field::BEARER).unwrap_or("")
+        }
+
+        /// Origin header of a WebSocket handshake, which the listener allows
+        pub fn origin(self) -> &'a str {
+            self.0.text(field::ORIGIN).unwrap_or("")
+        }
+
+        /// host name of the relay through which the request came, as its certificate proves; absent for clients
+        pub fn relay(self) -> &'a str {
+            self.0.text(field::RELAY).unwrap_or("")
+        }
     }
 
     /// The answer: a verdict, and with done the fields that are added to it.
@@ -460,6 +500,41 @@ pub mod authenticate {
         /// Adds attribute: one attribute of the session.
         pub fn attribute(self, name: &str, text: &str) -> Reply {
             self.with(|w| w.pair(field::ATTRIBUTE, name, text))
+        }
+
+        /// who the peer says it is; in later hooks, who it has proved to be
+        pub fn username(self, value: &str) -> Reply {
+            self.with(|w| w.text(field::USERNAME, value))
+        }
+
+        /// sessions that the user may have at once; absent = the relay's
+        pub fn max_sessions(self, value: u64) -> Reply {
+            self.with(|w| w.uint(field::MAX_SESSIONS, value))
+        }
+
+        /// SEND requests that the session may send in a minute; absent = the relay's
+        pub fn messages_per_minute(self, value: u64) -> Reply {
+            self.with(|w| w.uint(field::MESSAGES_PER_MINUTE, value))
+        }
+
+        /// octets of body that the session may send in a second; absent = the relay's
+        pub fn bytes_per_second(self, value: u64) -> Reply {
+            self.with(|w| w.uint(field::BYTES_PER_SECOND, value))
+        }
+
+        /// likewise, for all sessions of the user together
+        pub fn user_messages_per_minute(self, value: u64) -> Reply {
+            self.with(|w| w.uint(field::USER_MESSAGES_PER_MINUTE, value))
+        }
+
+        /// likewise, for all sessions of the user together
+        pub fn user_bytes_per_second(self, value: u64) -> Reply {
+            self.with(|w| w.uint(field::USER_BYTES_PER_SECOND, value))
+        }
+
+        /// octets of the largest message that the session may send; absent = the relay's
+        pub fn max_message(self, value: u64) -> Reply {
+            self.with(|w| w.uint(field::MAX_MESSAGE, value))
         }
 
         /// Adds fields by hand, such as private ones.
