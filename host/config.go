@@ -182,7 +182,20 @@ type Relay struct {
 	Expires Expires `koanf:"expires"`
 	Digest  Digest  `koanf:"digest"`
 	Dial    Dial    `koanf:"dial"`
-	Limits  Limits  `koanf:"limits"`
+	Relays  Relays  `koanf:"relays"`
+	// KeyFile lets nonces, and session URIs that were given through other relays,
+	// outlive the process (RFC 4976 §6.3). It is made if it is not there.
+	KeyFile string `koanf:"key_file"`
+	Limits  Limits `koanf:"limits"`
+}
+
+// Relays says which peers are relays: by mutual TLS (RFC 4976 §6.1).
+type Relays struct {
+	// CA is a PEM file of the authorities whose certificates make a peer a
+	// relay, or "system" for those of the system. Default: no peer is one.
+	CA    string   `koanf:"ca"`
+	Allow []string `koanf:"allow"` // relay.example.com, *.example.com; default: all that CA vouches for
+	Deny  []string `koanf:"deny"`  // their connections are closed
 }
 
 // Expires bounds the lifetime of session URIs.
@@ -213,23 +226,24 @@ type Dial struct {
 // which the commented configuration file names. See relay.Limits and
 // msrp.Limits for what each means.
 type Limits struct {
-	Connections  int           `koanf:"connections"`
-	Dialled      int           `koanf:"dialled"`
-	DialledBy    int           `koanf:"dialled_by"`
-	Sessions     int           `koanf:"sessions"`
-	Peers        int           `koanf:"peers"`
-	Failures     int           `koanf:"failures"`
-	AuthFailures int           `koanf:"auth_failures"`
-	Handshake    time.Duration `koanf:"handshake"`
-	DialTimeout  time.Duration `koanf:"dial_timeout"`
-	DialAgain    time.Duration `koanf:"dial_again"`
-	Path         Size          `koanf:"path"`
-	Routes       int           `koanf:"routes"`
-	Probation    time.Duration `koanf:"probation"`
-	Idle         time.Duration `koanf:"idle"`
-	Stall        time.Duration `koanf:"stall"`
-	SharedStall  time.Duration `koanf:"shared_stall"`
-	CloseSlow    bool          `koanf:"close_slow"`
+	Connections   int           `koanf:"connections"`
+	Dialled       int           `koanf:"dialled"`
+	DialledBy     int           `koanf:"dialled_by"`
+	Sessions      int           `koanf:"sessions"`
+	RelaySessions int           `koanf:"relay_sessions"`
+	Peers         int           `koanf:"peers"`
+	Failures      int           `koanf:"failures"`
+	AuthFailures  int           `koanf:"auth_failures"`
+	Handshake     time.Duration `koanf:"handshake"`
+	DialTimeout   time.Duration `koanf:"dial_timeout"`
+	DialAgain     time.Duration `koanf:"dial_again"`
+	Path          Size          `koanf:"path"`
+	Routes        int           `koanf:"routes"`
+	Probation     time.Duration `koanf:"probation"`
+	Idle          time.Duration `koanf:"idle"`
+	Stall         time.Duration `koanf:"stall"`
+	SharedStall   time.Duration `koanf:"shared_stall"`
+	CloseSlow     bool          `koanf:"close_slow"`
 
 	Head        Size          `koanf:"head"`
 	Headers     int           `koanf:"headers"`
@@ -250,7 +264,7 @@ type Count int64
 
 func (l *Limits) relay() relay.Limits {
 	return relay.Limits{
-		Connections: l.Connections, Dialled: l.Dialled, DialledBy: l.DialledBy, Sessions: l.Sessions, Peers: l.Peers,
+		Connections: l.Connections, Dialled: l.Dialled, DialledBy: l.DialledBy, Sessions: l.Sessions, RelaySessions: l.RelaySessions, Peers: l.Peers,
 		Failures: l.Failures, AuthFailures: l.AuthFailures, Handshake: l.Handshake, Dial: l.DialTimeout,
 		DialAgain: l.DialAgain, Path: int(l.Path), Routes: l.Routes,
 		Probation: l.Probation, Idle: l.Idle, Stall: l.Stall, SharedStall: l.SharedStall, CloseSlow: l.CloseSlow,

@@ -74,13 +74,24 @@ func New(cfg Config, log *slog.Logger) (_ *Server, err error) {
 	if rc.DialTLS, err = transport.TrustFile(cfg.Relay.Dial.CA); err != nil {
 		return nil, fmt.Errorf("relay.dial.ca: %w", err)
 	}
+	rc.Relays = relay.Relays{Allow: cfg.Relay.Relays.Allow, Deny: cfg.Relay.Relays.Deny}
+	if rc.Relays.Roots, err = transport.Authorities(cfg.Relay.Relays.CA); err != nil {
+		return nil, fmt.Errorf("relay.relays.ca: %w", err)
+	}
+	var k keys
+	if cfg.Relay.KeyFile != "" {
+		if k, err = loadKeys(cfg.Relay.KeyFile, log); err != nil {
+			return nil, fmt.Errorf("relay.key_file: %w", err)
+		}
+		rc.URIKey = k.uri
+	}
 	var algorithms []auth.Algorithm
 	for _, name := range cfg.Relay.Digest.Algorithms {
 		a, _ := auth.ParseAlgorithm(name) // validated
 		algorithms = append(algorithms, a)
 	}
 	rc.Auth, err = auth.NewServer(auth.ServerConfig{
-		Realm: cfg.realm(), Lifetime: cfg.Relay.Digest.Lifetime, Algorithms: algorithms,
+		Realm: cfg.realm(), Key: k.nonce, Lifetime: cfg.Relay.Digest.Lifetime, Algorithms: algorithms,
 	})
 	if err != nil {
 		return nil, err
@@ -111,6 +122,7 @@ func New(cfg Config, log *slog.Logger) (_ *Server, err error) {
 				return nil, fmt.Errorf("listeners.%s.tls: %w", name, err)
 			}
 			s.watchers = append(s.watchers, s.certs[name].Watch)
+			rc.Listeners[len(rc.Listeners)-1].Certificate = s.certs[name].ForClient(l.URI.Host)
 		}
 	}
 	s.relay, err = relay.New(rc)

@@ -3,18 +3,13 @@ package host_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -29,6 +24,7 @@ import (
 	"github.com/parley-msrp/parley/host/auth"
 	"github.com/parley-msrp/parley/host/config"
 	"github.com/parley-msrp/parley/host/msrp"
+	"github.com/parley-msrp/parley/host/msrptest"
 	"github.com/parley-msrp/parley/host/transport"
 )
 
@@ -47,12 +43,15 @@ type site struct {
 // newSite starts a relay. In the text, PORT1, PORT2 … stand for free ports and
 // DIR for a directory with ca.pem, good.pem and other.pem (for localhost and
 // for other.example) and their keys.
-func newSite(t *testing.T, text string) *site { return newSiteLog(t, text, nil) }
+func newSite(t *testing.T, text string) *site {
+	return newSiteOf(t, msrptest.NewAuthority(t), text, nil)
+}
 
-func newSiteLog(t *testing.T, text string, log *slog.Logger) *site {
+// newSiteOf is newSite with an authority of its own.
+func newSiteOf(t *testing.T, ca *msrptest.Authority, text string, log *slog.Logger) *site {
 	t.Helper()
-	w := &site{t: t, dir: t.TempDir(), roots: x509.NewCertPool(), ports: map[string]int{}}
-	w.certificates()
+	w := &site{t: t, dir: t.TempDir(), ports: map[string]int{}}
+	w.certificates(ca)
 	text = strings.ReplaceAll(text, "DIR", w.dir)
 	for i := range 3 {
 		ln, err := net.Listen("tcp", "localhost:0")
@@ -92,43 +91,14 @@ func newSiteLog(t *testing.T, text string, log *slog.Logger) *site {
 	return w
 }
 
-func (w *site) certificates() {
+func (w *site) certificates(ca *msrptest.Authority) {
 	w.t.Helper()
-	check := func(err error) {
-		if err != nil {
-			w.t.Fatal(err)
-		}
+	w.roots = ca.Pool
+	if err := os.WriteFile(filepath.Join(w.dir, "ca.pem"), ca.PEM, 0o600); err != nil {
+		w.t.Fatal(err)
 	}
-	write := func(name, kind string, der []byte) {
-		check(os.WriteFile(filepath.Join(w.dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
-	}
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(err)
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
-	check(err)
-	write("ca.pem", "CERTIFICATE", der)
-	parsed, err := x509.ParseCertificate(der)
-	check(err)
-	w.roots.AddCert(parsed)
-	for i, name := range []string{"localhost", "other.example"} {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		check(err)
-		leaf := &x509.Certificate{
-			SerialNumber: big.NewInt(int64(2 + i)), NotBefore: ca.NotBefore, NotAfter: ca.NotAfter, DNSNames: []string{name},
-			KeyUsage: x509.KeyUsageDigitalSignature,
-		}
-		der, err := x509.CreateCertificate(rand.Reader, leaf, parsed, key.Public(), caKey)
-		check(err)
-		keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-		check(err)
-		file := []string{"good", "other"}[i]
-		write(file+".pem", "CERTIFICATE", der)
-		write(file+".key", "PRIVATE KEY", keyDER)
-	}
+	ca.Files(w.dir, "good", "localhost")
+	ca.Files(w.dir, "other", "other.example")
 }
 
 // An agent is an endpoint with a connection and a session.
@@ -414,8 +384,9 @@ func (w *site) knows(user string) bool {
 // TestTwoRelays: alice has a session at an outer relay by way of an inner one,
 // and chats through both with bob, who is at the outer one (RELAY-7, RELAY-62).
 func TestTwoRelays(t *testing.T) {
-	out := newSite(t, twoListeners)
-	in := newSite(t, strings.Replace(twoListeners, "ca: DIR/ca.pem", "ca: "+out.dir+"/ca.pem", 1))
+	ca := msrptest.NewAuthority(t)
+	text := strings.Replace(twoListeners, "relay:\n", "relay:\n  relays: {ca: DIR/ca.pem}\n", 1)
+	out, in := newSiteOf(t, ca, text, nil), newSiteOf(t, ca, text, nil)
 	a := in.client("tls", "alice", true, nil)
 	r := a.auth(fmt.Sprintf("%s msrps://localhost:%d;tcp", a.use, out.ports["tls"]), "alice")
 	if !r.OK() {

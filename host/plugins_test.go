@@ -14,6 +14,7 @@ import (
 
 	"github.com/parley-msrp/parley/host"
 	"github.com/parley-msrp/parley/host/config"
+	"github.com/parley-msrp/parley/host/msrptest"
 )
 
 // A logBuffer is where a server logs to, and what can be waited for.
@@ -103,7 +104,7 @@ func pluginSite(t *testing.T, one, two string) (*site, *logBuffer) {
 	guest(t, "example-rust", filepath.Join(dir, "prefix.wasm"))
 	write(t, filepath.Join(dir, "users"), "alice:secret\ncarol:secret\n")
 	log, logger := newLog()
-	return newSiteLog(t, fmt.Sprintf(`
+	return newSiteOf(t, msrptest.NewAuthority(t), fmt.Sprintf(`
 listeners:
   one: {uri: "msrp://localhost:PORT1;tcp", plain_auth: true, hooks: %s}
   two: {uri: "msrp://localhost:PORT2;tcp", plain_auth: true, hooks: %s}
@@ -275,7 +276,7 @@ func TestBadPlugins(t *testing.T) {
 		listeners += fmt.Sprintf("  %[1]s: {uri: \"msrp://localhost:1;tcp\", bind: \"localhost:0\", plain_auth: true, hooks: {authenticate: [{plugin: %[1]s}]}}\n", name)
 	}
 	log, logger := newLog()
-	w := newSiteLog(t, "listeners:\n  good: {uri: \"msrp://localhost:PORT1;tcp\", plain_auth: true, hooks: {authenticate: [static]}}\n"+listeners+
+	w := newSiteOf(t, msrptest.NewAuthority(t), "listeners:\n  good: {uri: \"msrp://localhost:PORT1;tcp\", plain_auth: true, hooks: {authenticate: [static]}}\n"+listeners+
 		"plugins:\n"+plugins+"providers: {static: {type: static, users: {alice: {password: secret}, bob: {password: secret}}}}\nrelay: {realm: example}\n", logger)
 	a, b := w.client("good", "alice", false, nil), w.client("good", "bob", false, nil)
 	b.session()

@@ -208,6 +208,18 @@ func (v *validator) relay(r *Relay) {
 	if r.Dial.CA != "" {
 		v.file("relay.dial.ca", r.Dial.CA)
 	}
+	if ca := r.Relays.CA; ca != "" && ca != "system" {
+		v.file("relay.relays.ca", ca)
+	} else if ca == "" && len(r.Relays.Allow)+len(r.Relays.Deny) > 0 {
+		v.fault("relay.relays.ca", "is needed: without it no peer is a relay; name a PEM file, or system")
+	}
+	for key, names := range map[string][]string{"allow": r.Relays.Allow, "deny": r.Relays.Deny} {
+		for i, name := range names {
+			if rest := strings.TrimPrefix(name, "*."); rest == "" || strings.ContainsAny(rest, "*/: ") {
+				v.fault(fmt.Sprintf("relay.relays.%s.%d", key, i), "%q is no host name; write relay.example.com or *.example.com", name)
+			}
+		}
+	}
 	if e := r.Expires; e.Min < 0 || e.Max < 0 || e.Default < 0 || e.Max > 0 && e.Min > e.Max || e.Default > 0 && (e.Default < e.Min || e.Max > 0 && e.Default > e.Max) {
 		v.fault("relay.expires", "must grow from min by default to max")
 	}

@@ -23,11 +23,11 @@ import (
 
 // relayFlags say by which relay a client is reached, and as whom.
 type relayFlags struct {
-	Relay    string `help:"The relay, such as msrps://relay.example.com:2855;tcp. Default: the demo relay of 'parley serve'." placeholder:"URI"`
-	User     string `help:"User name at the relay." required:""`
-	Password string `help:"Password; better in the environment, where 'ps' does not show it. Default: the demo's, or asked for." env:"PARLEY_PASSWORD" placeholder:"PASSWORD"`
-	CA       string `help:"PEM file of authorities to trust beside the system's." type:"existingfile" placeholder:"FILE"`
-	Expires  int    `help:"Seconds that the session is to last. 0: as long as the relay likes." default:"0"`
+	Relay    []string `help:"The relay, such as msrps://relay.example.com:2855;tcp. Give it again for each relay behind that one, the outermost last. Default: the demo relay of 'parley serve'." placeholder:"URI" sep:"none"`
+	User     string   `help:"User name at the relay." required:""`
+	Password string   `help:"Password; better in the environment, where 'ps' does not show it. Default: the demo's, or asked for." env:"PARLEY_PASSWORD" placeholder:"PASSWORD"`
+	CA       string   `help:"PEM file of authorities to trust beside the system's." type:"existingfile" placeholder:"FILE"`
+	Expires  int      `help:"Seconds that the session is to last. 0: as long as the relay likes." default:"0"`
 }
 
 // A client is a session with a relay: a connection, a URI of its own, and the
@@ -66,23 +66,27 @@ func (c *client) close() {
 // dial connects to the relay and authenticates.
 func (f *relayFlags) dial(e *env, limits msrp.Limits) (*client, error) {
 	ca := f.CA
-	if f.Relay == "" {
+	if len(f.Relay) == 0 {
 		d, err := openDemo(false)
 		if err != nil {
 			return nil, err
 		}
-		f.Relay, ca = demoRelay, d.path("ca.pem")
+		f.Relay, ca = []string{demoRelay}, d.path("ca.pem")
 		if f.Password == "" {
 			f.Password = d.password
 		}
 	}
-	u, err := msrp.ParseURI(f.Relay)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("--relay: %w; write it as msrps://relay.example.com:2855;tcp", err)}
+	var u msrp.URI // of the first, where to connect
+	for i, relay := range slices.Backward(f.Relay) {
+		var err error
+		if u, err = msrp.ParseURI(relay); err != nil {
+			return nil, usageError{fmt.Errorf("--relay %s: %w; write it as msrps://relay.example.com:2855;tcp", f.Relay[i], err)}
+		}
 	}
 	if u.Port == 0 {
 		u.Port = 2855 // RFC 4976 §8 (RELAY-23), as far as it goes without SRV records
 	}
+	var err error
 	if f.Password == "" {
 		if f.Password, err = askPassword(e, f.User); err != nil {
 			return nil, err
@@ -107,9 +111,12 @@ func (f *relayFlags) dial(e *env, limits msrp.Limits) (*client, error) {
 	}
 	c.conn = c.endpoint.NewConn(nil)
 	go c.serve(nc)
-	if err := c.auth(ctx, f, u.Secure); err != nil {
-		c.close()
-		return nil, err
+	for i, relay := range f.Relay {
+		// Of the relays behind the first, no certificate is seen here.
+		if err := c.auth(ctx, f, relay, u.Secure && i == 0); err != nil {
+			c.close()
+			return nil, err
+		}
 	}
 	return c, nil
 }
@@ -144,8 +151,10 @@ func askPassword(e *env, user string) (string, error) {
 	return string(password), err
 }
 
-// auth gets a session URI (RFC 4976 §5.1).
-func (c *client) auth(ctx context.Context, f *relayFlags, secure bool) error {
+// auth gets a session URI of a relay, by way of those that have given one (RFC
+// 4976 §5.1, RELAY-7). secure tells that its certificate was checked.
+func (c *client) auth(ctx context.Context, f *relayFlags, relay string, secure bool) error {
+	to := strings.Join(append(slices.Clone(c.usePath), relay), " ")
 	digest := auth.Client{Username: f.User, Password: f.Password}
 	headers := ""
 	if f.Expires > 0 {
@@ -154,16 +163,16 @@ func (c *client) auth(ctx context.Context, f *relayFlags, secure bool) error {
 	authorization := ""
 	for {
 		r, err := c.conn.RoundTrip(ctx, &msrp.Request{
-			Method: []byte("AUTH"), Paths: msrp.AppendPaths(nil, []byte(f.Relay), []byte(c.local), nil),
+			Method: []byte("AUTH"), Paths: msrp.AppendPaths(nil, []byte(to), []byte(c.local), nil),
 			After: []byte(headers + authorization), Flag: msrp.Complete,
 		})
 		switch {
 		case err != nil:
-			return fmt.Errorf("AUTH: %w", err)
+			return fmt.Errorf("AUTH at %s: %w", relay, err)
 		case r.Code == 401:
-			answer, err := digest.Answer(r.Headers("WWW-Authenticate"), "AUTH", f.Relay)
+			answer, err := digest.Answer(r.Headers("WWW-Authenticate"), "AUTH", relay)
 			if err != nil {
-				return fmt.Errorf("AUTH as %s: %w", f.User, err)
+				return fmt.Errorf("AUTH at %s as %s: %w", relay, f.User, err)
 			}
 			authorization = "Authorization: " + answer + "\r\n"
 		case r.Code == 423:
@@ -171,28 +180,31 @@ func (c *client) auth(ctx context.Context, f *relayFlags, secure bool) error {
 			high, _ := r.Header("Max-Expires")
 			return usageError{fmt.Errorf("--expires %d: the relay wants between %s and %s seconds", f.Expires, cmp.Or(low, "any"), cmp.Or(high, "any"))}
 		case !r.OK():
-			return fmt.Errorf("AUTH: the relay answers %d %s", r.Code, r.Comment)
+			return fmt.Errorf("AUTH: %s answers %d %s", relay, r.Code, r.Comment)
 		default:
-			return c.welcome(&digest, r, secure)
+			return c.welcome(&digest, r, relay, secure)
 		}
 	}
 }
 
 // welcome reads the 200 to an AUTH.
-func (c *client) welcome(digest *auth.Client, r *msrp.Reply, secure bool) error {
+func (c *client) welcome(digest *auth.Client, r *msrp.Reply, relay string, secure bool) error {
 	info, _ := r.Header("Authentication-Info")
 	// A relay whose plugin checked the digest has no secret to prove; then its
 	// certificate has to do (RELAY-75).
 	if err := digest.Success(info); err != nil && (!errors.Is(err, auth.ErrNoRspAuth) || !secure) {
-		return fmt.Errorf("AUTH: %w", err)
+		return fmt.Errorf("AUTH at %s: %w", relay, err)
 	}
 	use, _ := r.Header("Use-Path")
 	if _, err := msrp.Path(use).URIs(); err != nil {
-		return fmt.Errorf("AUTH: Use-Path: %w", err)
+		return fmt.Errorf("AUTH at %s: Use-Path: %w", relay, err)
 	}
 	c.usePath = strings.Fields(use)
 	if s, ok := r.Header("Expires"); ok {
-		c.expires, _ = time.ParseDuration(s + "s") // informative only
+		// RELAY-9: the shortest of all counts. It is informative only.
+		if d, err := time.ParseDuration(s + "s"); err == nil && (c.expires == 0 || d < c.expires) {
+			c.expires = d
+		}
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func runScripts(t *testing.T, dir string) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
-			for _, name := range []string{"PORT", "PORT2"} {
+			for _, name := range []string{"PORT", "PORT2", "PORT3"} {
 				port, err := freePort()
 				if err != nil {
 					return err
@@ -72,7 +72,7 @@ func runScripts(t *testing.T, dir string) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": start, "await": await, "awaiterr": awaiterr, "hup": hup, "feed": feed, "end": end(true), "eof": end(false),
+			"start": start, "await": await, "awaiterr": awaiterr, "hup": hup, "sigkill": sigkill, "feed": feed, "end": end(true), "eof": end(false),
 		},
 	})
 }
@@ -177,16 +177,23 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 func await(ts *testscript.TestScript, _ bool, args []string) {
 	p := processes(ts)[args[0]]
 	re := regexp.MustCompile(args[1])
-	for line := range p.lines {
+	deadline := time.After(30 * time.Second)
+	for open := true; open; {
+		var line string
+		select {
+		case line, open = <-p.lines:
+		case <-deadline:
+			open = false
+		}
 		p.output.WriteString(line + "\n")
-		if m := re.FindStringSubmatch(line); m != nil {
+		if m := re.FindStringSubmatch(line); m != nil && open {
 			if len(args) > 2 {
 				ts.Setenv(args[2], m[1])
 			}
 			return
 		}
 	}
-	ts.Fatalf("%s ended without a line like %q:\n%s%s", args[0], args[1], p.output.String(), p.stderr.String())
+	ts.Fatalf("%s ended, or waits, without a line like %q:\n%s%s", args[0], args[1], p.output.String(), p.stderr.String())
 }
 
 // awaiterr NAME REGEXP waits until the process has written that to standard error.
@@ -210,6 +217,13 @@ func awaiterr(ts *testscript.TestScript, _ bool, args []string) {
 // hup NAME asks a process to reload.
 func hup(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(processes(ts)[args[0]].cmd.Process.Signal(syscall.SIGHUP))
+}
+
+// sigkill NAME ends a process without a word.
+func sigkill(ts *testscript.TestScript, _ bool, args []string) {
+	p := processes(ts)[args[0]]
+	ts.Check(p.cmd.Process.Kill())
+	p.stop(false)
 }
 
 // feed NAME LINE writes a line to the input.
@@ -248,7 +262,7 @@ func TestDefaultConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{
-		"relay.crt", "relay.key", "users.htdigest", "authorities.pem", "other.crt", "other.key", "plugins/auth-file.wasm", "users.csv",
+		"relay.crt", "relay.key", "users.htdigest", "authorities.pem", "relays.pem", "other.crt", "other.key", "plugins/auth-file.wasm", "users.csv",
 	} {
 		if err := os.WriteFile(name, nil, 0o600); err != nil {
 			t.Fatal(err)

@@ -16,10 +16,16 @@ import (
 
 // serveAuth answers an AUTH to this relay (RFC 4976 §6.3).
 func (c *conn) serveAuth(h *msrp.Head) {
-	l := c.l
+	l := c.listener()
 	if l == nil || !c.secure && !l.PlainAuth {
 		// RFC 4976 §6.3, §9.2 (RELAY-26): credentials and session URIs need TLS.
 		c.refuse(h, refusedAuth, 403, "AUTH needs TLS")
+		return
+	}
+	relay := c.relayOf(h.From)
+	if c.secure && relay == "" && len(h.From.Rest()) > 0 {
+		// RFC 4976 §6.3 (RELAY-29, RELAY-54): the previous hop comes first.
+		c.refuse(h, refusedRelay, 403, "Not an authenticated relay")
 		return
 	}
 	value, ok := h.Get("Authorization")
@@ -35,7 +41,7 @@ func (c *conn) serveAuth(h *msrp.Head) {
 	}
 	// RFC 4976 §9.1 (RELAY-72): the digest is over the rightmost To-Path URI.
 	uri := string(h.To.Last())
-	check, err := c.r.cfg.Auth.Check(c.id, cred)
+	check, err := c.r.cfg.Auth.Check(c.nonceConn(relay), cred)
 	if err != nil {
 		c.wrongCredentials(h)
 		return
@@ -45,7 +51,7 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		return
 	}
 	c.m.FlushTouched()
-	reply := c.ask(h, &cred, uri)
+	reply := c.ask(h, relay, &cred, uri)
 	if reply.Verdict == hook.Deny {
 		c.refuse(h, refusedHook, reply.Status, reply.Reason)
 		return
@@ -57,15 +63,16 @@ func (c *conn) serveAuth(h *msrp.Head) {
 	case !result.OK:
 		c.wrongCredentials(h)
 	default:
-		c.openSession(h, &cred, &reply, check)
+		c.openSession(h, relay, &cred, &reply, check)
 	}
 }
 
 // ask runs the authenticate chain. At its end nobody knows the user, which is
 // no other answer than a wrong password (RELAY-79).
-func (c *conn) ask(h *msrp.Head, cred *auth.Credentials, uri string) hook.AuthReply {
-	return c.l.Hooks.Authenticate.Run(c.r.ctx, &hook.AuthRequest{
-		Listener: c.l.Name, Transport: c.transport(), LocalAddr: c.local, RemoteAddr: c.remote, SNI: c.sni, ClientCN: c.client,
+func (c *conn) ask(h *msrp.Head, relay string, cred *auth.Credentials, uri string) hook.AuthReply {
+	l := c.listener()
+	return l.Hooks.Authenticate.Run(c.r.ctx, &hook.AuthRequest{
+		Listener: l.Name, Relay: relayHost(relay), Transport: c.transport(), LocalAddr: c.local, RemoteAddr: c.remote, SNI: c.sni, ClientCN: c.client,
 		Realm: cred.Realm, Username: cred.Username, URI: uri, Method: "AUTH", Algorithm: string(cred.Algorithm),
 		Nonce: cred.Nonce, Response: cred.Response, CNonce: cred.CNonce, NC: cred.NC, QOP: cred.QOP,
 		FromPath: string(h.From), ToPath: string(h.To),
@@ -83,7 +90,7 @@ func (c *conn) transport() string {
 func (c *conn) challenge(h *msrp.Head, why reason, stale bool) {
 	c.r.count(why)
 	var lines []byte
-	for _, value := range c.r.cfg.Auth.Challenges(c.id, stale) {
+	for _, value := range c.r.cfg.Auth.Challenges(c.nonceConn(c.relayOf(h.From)), stale) {
 		lines = append(append(append(lines, "WWW-Authenticate: "...), value...), "\r\n"...)
 	}
 	_ = c.m.Respond(h, 401, "", lines) // a closed connection needs no answer
@@ -101,6 +108,9 @@ func (c *conn) wrongCredentials(h *msrp.Head) {
 			c.wrongBy = map[string]int{}
 		}
 		c.wrongBy[string(h.From.Last())]++
+		if c.relayOf(h.From) != "" {
+			return
+		}
 		max *= 10 // anyone can say to be a relay
 	}
 	if c.wrong++; c.wrong >= max {
@@ -111,7 +121,7 @@ func (c *conn) wrongCredentials(h *msrp.Head) {
 
 // openSession answers 200 with a session URI (RELAY-60), unless the time asked
 // for is out of bounds.
-func (c *conn) openSession(h *msrp.Head, cred *auth.Credentials, reply *hook.AuthReply, check *auth.Check) {
+func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, reply *hook.AuthReply, check *auth.Check) {
 	lifetime, ok := c.lifetime(h, reply.MaxExpires)
 	if !ok {
 		return
@@ -121,24 +131,26 @@ func (c *conn) openSession(h *msrp.Head, cred *auth.Credentials, reply *hook.Aut
 		c.refuseSyntax(h, err)
 		return
 	}
-	s := &session{back: back, user: cred.Username, listener: c.l}
+	l := c.listener()
+	s := &session{user: cred.Username, listener: l, backSum: fingerprint(&back)}
+	s.back.Store(&back)
 	s.label(reply.Attributes)
-	shown := c.l
-	if c.l.Advertise != "" {
-		shown = c.r.listeners[c.l.Advertise]
+	shown := l
+	if l.Advertise != "" {
+		shown = c.r.listeners[l.Advertise]
 	}
-	if !c.r.newSession(c, s, shown, lifetime) {
+	if !c.r.newSession(c, s, relay, shown, lifetime) {
 		c.refuse(h, refusedLimit, 403, "Too many sessions on this connection")
 		return
 	}
 	lines := fmt.Appendf(nil, "Use-Path: %s\r\nExpires: %d\r\nAuthentication-Info: %s\r\n",
-		usePath(h.From, s.main.raw), lifetime/time.Second, c.r.cfg.Auth.Info(c.id, check, string(h.To.Last())))
+		usePath(h.From, s.main.raw), lifetime/time.Second, c.r.cfg.Auth.Info(c.nonceConn(relay), check, string(h.To.Last())))
 	_ = c.m.Respond(h, 200, "", lines) // a closed connection needs no answer
 	c.m.Touch(c.m)
 	c.succeeded()
 	c.wrong = 0
 	delete(c.wrongBy, string(h.From.Last()))
-	c.log.Info("session begun", "user", s.user, "uri", s.main.uri.Short(), "expires", lifetime.String())
+	s.log.Info("session begun", "user", s.user, "uri", s.main.uri.Short(), "expires", lifetime.String())
 }
 
 // lifetime returns how long a session URI may live that is asked for by h, or
@@ -187,7 +199,7 @@ func usePath(from msrp.Path, own []byte) string {
 // selectInterface asks the hook by which interface s leaves to next.
 func (c *conn) selectInterface(s *session, next *msrp.URI, h *msrp.Head) (*exit, error) {
 	x := &exit{front: s.main}
-	chain := c.l.Hooks.SelectInterface
+	chain := s.listener.Hooks.SelectInterface
 	if !chain.Has() {
 		return x, nil
 	}
@@ -195,7 +207,7 @@ func (c *conn) selectInterface(s *session, next *msrp.URI, h *msrp.Head) (*exit,
 	attributes := s.attributes
 	s.mu.Unlock()
 	reply := chain.Run(c.r.ctx, &hook.InterfaceRequest{
-		Listener: c.l.Name, RemoteAddr: c.remote, Username: s.user, SessionID: s.main.uri.Short(), Attributes: attributes,
+		Listener: s.listener.Name, RemoteAddr: c.remote, Username: s.user, SessionID: s.main.uri.Short(), Attributes: attributes,
 		Host: next.Host, Port: next.Port, Secure: next.Secure, Transport: next.Transport,
 		FromPath: string(h.From), ToPath: string(h.To), Offers: c.r.offers,
 	})

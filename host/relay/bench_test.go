@@ -72,8 +72,10 @@ func newLine(t testing.TB, body int) *line {
 		w.r.mu.Lock()
 		w.r.conns[c] = struct{}{}
 		w.r.mu.Unlock()
-		s := &session{back: uri(fmt.Sprintf("msrp://c%d.invalid:9/c;tcp", i))}
-		if !w.r.newSession(c, s, l, time.Hour) {
+		back := uri(fmt.Sprintf("msrp://c%d.invalid:9/c;tcp", i))
+		s := new(session)
+		s.back.Store(&back)
+		if !w.r.newSession(c, s, "", l, time.Hour) {
 			t.Fatal("no session")
 		}
 		path[i] = string(s.main.raw)

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +41,8 @@ type conn struct {
 	remote netip.AddrPort
 	local  netip.AddrPort
 	sni    string
-	client string // subject of the TLS certificate that the peer showed, unverified
+	client string            // subject of the TLS certificate that the peer showed, unverified
+	cert   *x509.Certificate // that makes the peer a relay; nil = it is none, or was dialled
 	secure bool
 
 	// Owned by the goroutine of m.Serve.
@@ -57,8 +59,9 @@ type conn struct {
 
 	// Guarded by r.mu.
 	sessions map[*session]struct{}
-	opener   *conn // for whom it was dialled
-	opened   int   // dialled connections that were opened for this one
+	inner    []*inner // relays that it was met to be of
+	opener   *conn    // for whom it was dialled
+	opened   int      // dialled connections that were opened for this one
 }
 
 func (r *Relay) newConn() *conn {
@@ -95,6 +98,13 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 		return
 	}
 	c.describe(nc)
+	if r.cfg.Relays.denied(c.cert) {
+		r.forget(c)
+		r.count(refusedRelay)
+		nc.Close()
+		c.log.Info("connection closed: its relay is denied", "names", c.cert.DNSNames)
+		return
+	}
 	// RFC 4976 §6.1 (RELAY-36, RELAY-37): no successful request within the
 	// probation period ends the connection.
 	probation := time.AfterFunc(or(r.cfg.Limits.Probation, 30*time.Second), func() {
@@ -116,6 +126,9 @@ func (c *conn) describe(nc net.Conn) {
 		c.sni = st.ServerName
 		if len(st.PeerCertificates) > 0 {
 			c.client = st.PeerCertificates[0].Subject.CommonName
+		}
+		if c.l != nil {
+			c.cert = c.r.proof(&st)
 		}
 	}
 }
@@ -191,6 +204,10 @@ func (r *Relay) forget(c *conn) []*session {
 		c.opener.opened--
 		c.opener = nil
 	}
+	for _, in := range c.inner {
+		in.forgetConn(c)
+	}
+	c.inner = nil
 	var ss []*session
 	for s := range c.sessions {
 		ss = append(ss, s)
@@ -217,14 +234,29 @@ type target struct {
 	port   uint16
 	iface  string
 	source netip.Addr
+	as     string // listener whose certificate is shown
+}
+
+// listener returns the listener whose rules count for what the peer asks of
+// this relay itself: the one that it came to, or as which it was dialled.
+func (c *conn) listener() *Listener {
+	if c.l == nil {
+		return c.r.listeners[c.target.as]
+	}
+	return c.l
 }
 
 // dial returns the connection to a next hop, opening one for client c if there
 // is none: once per target, for all sessions (RFC 4976 §6.4.2, RELAY-51). What
 // is sent on it waits until it is connected.
-func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr) (*conn, error) {
+//
+// as is the listener as which the relay shows itself to a secure next hop.
+func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr, as *Listener) (*conn, error) {
 	t := target{secure: u.Secure, host: strings.ToLower(u.Host), port: u.Port, source: source}
-	tt := transport.Target{Host: u.Host, Port: u.Port, Secure: u.Secure, Source: source, TLS: r.cfg.DialTLS}
+	tt := transport.Target{Host: u.Host, Port: u.Port, Secure: u.Secure, Source: source}
+	if u.Secure {
+		t.as, tt.TLS = as.Name, r.dialTLS[as.Name]
+	}
 	if iface != nil {
 		t.iface, tt.Allow = iface.Name, iface.Allow
 	}

@@ -18,11 +18,13 @@ package relay
 
 import (
 	"context"
+	"crypto/cipher"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -50,9 +52,14 @@ type Config struct {
 	DialTLS    *tls.Config  // authorities and certificate for secure next hops; nil = the system's
 	Listeners  []Listener
 	Interfaces []Interface
-	Expires    Expires
-	Limits     Limits
-	Log        *slog.Logger // nil = none
+	Relays     Relays // which peers are relays; zero = none
+	// URIKey, if set, seals what a session URI stands for into the URI itself, if
+	// it was given through another relay: it then outlives this process (RFC 4976
+	// §6.3, RELAY-46). 32 secret octets.
+	URIKey  []byte
+	Expires Expires
+	Limits  Limits
+	Log     *slog.Logger // nil = none
 	// Trace logs the head of every frame at level Info, without credentials
 	// and with session URIs shortened.
 	Trace bool
@@ -73,7 +80,11 @@ type Listener struct {
 	// PlainAuth allows AUTH without TLS, which RFC 4976 §6.3 and §9.2 forbid
 	// (RELAY-26, RELAY-30): for tests and closed networks only.
 	PlainAuth bool
-	Hooks     Hooks
+	// Certificate is shown to secure next hops that ask, by sessions for which
+	// this listener's URI stands. nil = none; other relays then take this one
+	// for an endpoint.
+	Certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
+	Hooks       Hooks
 }
 
 // Hooks are the decisions of a deployment at one listener.
@@ -141,6 +152,9 @@ type Limits struct {
 	Idle time.Duration
 	// Sessions is how many session URIs one connection may hold. Default 1000.
 	Sessions int
+	// RelaySessions is how many session URIs may be given through one other
+	// relay. Default 50000.
+	RelaySessions int
 	// Peers is how many peers may be connected to one session URI, and how many
 	// next hops one session may have: a relay must not be turned against a victim
 	// (CORE-152). Default 32.
@@ -203,6 +217,9 @@ func (c *Config) Validate() error {
 			fault("relay: interface %q: %q is no listener", i.Name, i.Listener)
 		}
 	}
+	if c.URIKey != nil && len(c.URIKey) != 32 {
+		fault("relay: URIKey has %d octets, not 32", len(c.URIKey))
+	}
 	e := c.expires()
 	if e.Min <= 0 || e.Default < e.Min || e.Max < e.Default {
 		fault("relay: expires must grow from min (%v) by default (%v) to max (%v)", e.Min, e.Default, e.Max)
@@ -230,6 +247,9 @@ type Relay struct {
 	offers     []hook.Interface
 	ctx        context.Context // ends dialled connections
 	cancel     context.CancelFunc
+	seal       cipher.AEAD // of session URIs; nil = they are random
+	epoch      uint64      // makes the numbers of connections new in each process
+	dialTLS    map[string]*tls.Config
 
 	nextID   atomic.Uint64
 	counters [reasons]atomic.Uint64
@@ -240,6 +260,7 @@ type Relay struct {
 	targets   map[target]*conn
 	unreached map[target]time.Time // next hops not to be tried before
 	sessions  map[string]*entry    // by session-id
+	inner     map[string]*inner    // relays through which session URIs were given, by name
 }
 
 // New returns a relay; Close must be called when it is no longer served.
@@ -251,6 +272,10 @@ func New(cfg Config) (*Relay, error) {
 		cfg: cfg, expires: cfg.expires(), log: cfg.Log, maxHead: or(cfg.Limits.Conn.Head, 16<<10) - 512,
 		listeners: map[string]*Listener{}, interfaces: map[string]*Interface{},
 		conns: map[*conn]struct{}{}, targets: map[target]*conn{}, unreached: map[target]time.Time{}, sessions: map[string]*entry{},
+		inner: map[string]*inner{}, epoch: rand.Uint64(), dialTLS: map[string]*tls.Config{},
+	}
+	if cfg.URIKey != nil {
+		r.seal = newSeal(cfg.URIKey)
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -258,6 +283,15 @@ func New(cfg Config) (*Relay, error) {
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	for _, l := range cfg.Listeners {
 		r.listeners[l.Name] = &l
+		r.dialTLS[l.Name] = cfg.DialTLS
+		if l.Certificate != nil {
+			t := cfg.DialTLS.Clone()
+			if t == nil {
+				t = new(tls.Config)
+			}
+			t.GetClientCertificate = l.Certificate
+			r.dialTLS[l.Name] = t
+		}
 	}
 	for _, i := range cfg.Interfaces {
 		r.interfaces[i.Name] = &i
@@ -278,10 +312,13 @@ func (r *Relay) Serve(ctx context.Context, listener string, ln net.Listener) err
 	return transport.Serve(ctx, ln, r.log, func(nc net.Conn) { r.serveConn(ctx, l, nc) })
 }
 
-// Close ends the connections to next hops and waits for them.
+// Close ends the connections to next hops, and waits for them.
 func (r *Relay) Close() {
 	r.cancel()
 	r.dialled.Wait()
+	for _, s := range r.innerSessions() {
+		s.end("relay stopped")
+	}
 }
 
 // own returns the listener whose authority u has, if any. withoutPort accepts
@@ -317,6 +354,7 @@ const (
 	refusedSlow                      // 413: the receiver does not keep up
 	refusedUnreachable               // 481: no way to the next hop
 	refusedMethod                    // 501
+	refusedRelay                     // a relay without proof, or that is denied: 403, closed
 	closedProbation
 	closedFailures
 	closedIdle
@@ -330,7 +368,7 @@ const (
 
 var reasonNames = [reasons]string{
 	"syntax", "foreign", "unknown_session", "guard", "hook", "credentials", "challenge", "limit", "slow_receiver",
-	"unreachable", "method", "probation", "failures", "idle", "connections", "closed_slow_receiver", "report_made",
+	"unreachable", "method", "relay", "probation", "failures", "idle", "connections", "closed_slow_receiver", "report_made",
 	"response_dropped", "report_dropped",
 }
 
@@ -356,6 +394,9 @@ func (r *Relay) Stats() Stats {
 	for c := range maps.Keys(r.conns) {
 		s.Sessions += len(c.sessions)
 	}
+	for _, in := range r.inner {
+		s.Sessions += len(in.sessions)
+	}
 	return s
 }
 
@@ -366,16 +407,30 @@ func (r *Relay) Check() error {
 	defer r.mu.Unlock()
 	var errs []error
 	entries := 0
-	for c := range r.conns {
-		for s := range c.sessions {
-			if s.conn != c {
-				errs = append(errs, fmt.Errorf("connection %d holds a session of connection %d", c.id, s.conn.id))
+	held := func(by string, sessions map[*session]struct{}, own func(*session) bool) {
+		for s := range sessions {
+			if !own(s) {
+				errs = append(errs, fmt.Errorf("%s holds a session that is not its own", by))
 			}
 			for _, e := range s.entries {
 				entries++
 				if r.sessions[e.uri.Session] != e {
-					errs = append(errs, fmt.Errorf("connection %d: a URI of its session is not in the table", c.id))
+					errs = append(errs, fmt.Errorf("%s: a URI of its session is not in the table", by))
 				}
+			}
+		}
+	}
+	for c := range r.conns {
+		held(fmt.Sprint("connection ", c.id), c.sessions, func(s *session) bool { return s.conn == c && s.via == nil })
+	}
+	for name, in := range r.inner {
+		held("relay "+name, in.sessions, func(s *session) bool { return s.via == in && s.conn == nil })
+		if in.name != name || len(in.sessions) == 0 {
+			errs = append(errs, fmt.Errorf("relay %s is known without a session", name))
+		}
+		for _, c := range in.conns {
+			if _, ok := r.conns[c]; !ok {
+				errs = append(errs, fmt.Errorf("relay %s has a connection that is not open", name))
 			}
 		}
 	}

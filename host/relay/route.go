@@ -149,16 +149,18 @@ func (c *conn) walk(h *msrp.Head, e *entry) (*route, error) {
 		if err != nil {
 			return nil, err
 		}
-		if next.Equal(s.back) {
+		if s.leadsBack(&next) {
 			// (a): never anywhere but over the connection of its AUTH (RELAY-47, RELAY-51).
-			if !local && c != s.conn {
+			if !local && !s.comesFrom(c, h.From) {
 				s.meet(h.From.First(), c)
 			}
-			rt.out = s.conn
+			if rt.out, err = s.wayBack(c); err != nil {
+				return nil, err
+			}
 			rt.push(&from, s.main.raw)
 			break
 		}
-		if local || c != s.conn {
+		if local || !s.comesFrom(c, h.From) {
 			return nil, &denial{refusedGuard, 403, "Not your session"}
 		}
 		// (b): from the client itself, who may send anywhere.
@@ -217,7 +219,7 @@ func (c *conn) nextHop(s *session, next *msrp.URI, h *msrp.Head) (way, error) {
 	if err != nil {
 		return way{}, err
 	}
-	out, err := c.r.dial(c, next, x.iface, x.source)
+	out, err := c.r.dial(c, next, x.iface, x.source, x.front.listener)
 	if err != nil {
 		return way{}, err
 	}

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -12,12 +13,15 @@ import (
 )
 
 // A session is what one AUTH opened: a session URI, bound to the connection on
-// which it was given (RFC 4976 §6.3, RELAY-45).
+// which it was given (RFC 4976 §6.3, RELAY-45), or to the relay through which.
 type session struct {
 	// Set by newSession, then read-only.
 	r        *Relay
-	conn     *conn    // the way back to the client
-	back     msrp.URI // the first URI on that way: From-Path of the AUTH (RELAY-115)
+	log      *slog.Logger
+	conn     *conn                    // the way back to the client; nil if it is behind
+	via      *inner                   // another relay
+	back     atomic.Pointer[msrp.URI] // the first URI on that way: From-Path of the AUTH (RELAY-115); see leadsBack
+	backSum  [16]byte                 // its fingerprint
 	user     string
 	listener *Listener // where the AUTH came in
 	main     *entry    // what Use-Path shows
@@ -57,25 +61,46 @@ const sessionIDLen = 22
 
 // newEntry gives s one more URI, of listener l. r.mu is held.
 func (r *Relay) newEntry(s *session, l *Listener) *entry {
+	id := r.sealID(s, l)
+	if id == "" {
+		id = msrp.NewID(sessionIDLen)
+	}
+	return r.enter(s, l, id)
+}
+
+// enter makes s known by the URI of l with this session-id. r.mu is held.
+func (r *Relay) enter(s *session, l *Listener, id string) *entry {
 	u := l.URI
-	u.Session = msrp.NewID(sessionIDLen)
+	u.Session = id
 	e := &entry{session: s, listener: l, uri: u, raw: []byte(u.String())}
 	r.sessions[u.Session] = e
 	s.entries = append(s.entries, e)
 	return e
 }
 
-// newSession opens a session on c, or returns nil when c holds too many.
-func (r *Relay) newSession(c *conn, s *session, l *Listener, lifetime time.Duration) bool {
+// newSession opens a session on c, or for a client behind the relay that c is
+// of. It reports false when there are too many.
+func (r *Relay) newSession(c *conn, s *session, relay string, l *Listener, lifetime time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if c.gone.Load() || len(c.sessions) >= or(r.cfg.Limits.Sessions, 1000) {
+	s.r, s.log = r, c.log
+	switch {
+	case c.gone.Load():
 		return false
+	case relay != "":
+		s.log = c.log.With("relay", relay)
+		if !r.hold(s, relay) {
+			return false
+		}
+		s.via.met(c)
+	case len(c.sessions) >= or(r.cfg.Limits.Sessions, 1000):
+		return false
+	default:
+		s.conn = c
+		c.sessions[s] = struct{}{}
 	}
-	s.r, s.conn = r, c
 	s.expires = time.Now().Add(lifetime)
 	s.main = r.newEntry(s, l)
-	c.sessions[s] = struct{}{}
 	// RFC 4976 §6.3 (RELAY-61): the URI is invalid after its time.
 	s.timer = time.AfterFunc(lifetime, func() { s.end("expired") })
 	return true
@@ -127,10 +152,14 @@ func (s *session) end(why string) {
 		delete(s.r.sessions, e.uri.Session)
 	}
 	s.entries = nil
-	delete(s.conn.sessions, s)
+	if s.via != nil {
+		s.via.release(s.r, s)
+	} else {
+		delete(s.conn.sessions, s)
+	}
 	s.r.mu.Unlock()
 	if !was {
-		s.conn.log.Info("session ended", "user", s.user, "uri", s.main.uri.Short(), "why", why)
+		s.log.Info("session ended", "user", s.user, "uri", s.main.uri.Short(), "why", why)
 	}
 }
 
@@ -140,6 +169,9 @@ func (r *Relay) entry(raw []byte, u *msrp.URI) *entry {
 	r.mu.Lock()
 	e := r.sessions[u.Session]
 	r.mu.Unlock()
+	if e == nil {
+		e = r.revive(u)
+	}
 	if e == nil || e.session.dead.Load() || string(e.raw) != string(raw) && !e.uri.Equal(*u) {
 		return nil
 	}

@@ -27,3 +27,23 @@ func TrustFile(file string) (*tls.Config, error) {
 	}
 	return &tls.Config{RootCAs: roots}, nil
 }
+
+// Authorities returns those in a PEM file and no others, or those of the system
+// if file is "system". Without a file it is nil.
+func Authorities(file string) (*x509.CertPool, error) {
+	switch file {
+	case "":
+		return nil, nil
+	case "system":
+		return x509.SystemCertPool()
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("no certificate in %s", file)
+	}
+	return pool, nil
+}

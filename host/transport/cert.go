@@ -62,8 +62,32 @@ func LoadCertificates(log *slog.Logger, pairs ...CertPair) (*Certificates, error
 // GetCertificate is for tls.Config. It prefers a certificate for the very name
 // to one with a wildcard, and among several one that the client can verify.
 func (c *Certificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	t := c.now.Load()
-	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	found := c.now.Load().find(hello.ServerName)
+	for _, cert := range found {
+		if hello.SupportsCertificate(cert) == nil {
+			return cert, nil
+		}
+	}
+	return found[0], nil
+}
+
+// ForClient returns a function for tls.Config.GetClientCertificate, which shows
+// the certificate for this name to servers that ask, as relays do each other
+// (RFC 4976 §6.1, RELAY-29).
+func (c *Certificates) ForClient(name string) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return func(q *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		for _, cert := range c.now.Load().find(name) {
+			if q.SupportsCertificate(cert) == nil {
+				return cert, nil
+			}
+		}
+		return new(tls.Certificate), nil // none that the server could verify
+	}
+}
+
+// find returns the certificates for name; where there is none, the first pair's.
+func (t *certTable) find(name string) []*tls.Certificate {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	found := t.byName[name]
 	if _, parent, ok := strings.Cut(name, "."); ok && found == nil {
 		found = t.byName["*."+parent]
@@ -71,12 +95,7 @@ func (c *Certificates) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 	if found == nil {
 		found = t.certs[:1]
 	}
-	for _, cert := range found {
-		if hello.SupportsCertificate(cert) == nil {
-			return cert, nil
-		}
-	}
-	return found[0], nil
+	return found
 }
 
 // Reload reads all files again. A pair that cannot be used keeps its old
