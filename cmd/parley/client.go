@@ -152,7 +152,7 @@ func askPassword(e *env, user string) (string, error) {
 }
 
 // auth gets a session URI of a relay, by way of those that have given one (RFC
-// 4976 §5.1, RELAY-7). secure tells that its certificate was checked.
+// 4976 §5.1, RELAY-6, RELAY-7). secure tells that its certificate was checked.
 func (c *client) auth(ctx context.Context, f *relayFlags, relay string, secure bool) error {
 	to := strings.Join(append(slices.Clone(c.usePath), relay), " ")
 	digest := auth.Client{Username: f.User, Password: f.Password}
