@@ -37,6 +37,7 @@ type ConnConfig struct {
 	Handler Handler
 	Limits  Limits
 	Log     *slog.Logger // nil = none
+	Stats   *Stats       // counts frames; nil = nobody does
 	// Trace, if not nil, sees the head of each frame that was read (out is
 	// false) or queued (out is true), end-line not included. It must not keep
 	// head, and not call the Conn: for a frame that is queued its lock is held,
@@ -66,6 +67,7 @@ type Conn struct {
 	start time.Time
 	// newTID is the function of this name, except in tests.
 	newTID func(slot int32) [tidLen]byte
+	tally  tally // says of each of its fields who owns it
 
 	// Owned by Serve.
 	touched []*Conn
@@ -105,7 +107,7 @@ func NewConn(cfg ConnConfig) *Conn {
 	}
 	return &Conn{
 		h: cfg.Handler, lim: cfg.Limits, log: log, trace: cfg.Trace,
-		start: time.Now(), newTID: newTID, done: make(chan struct{}), slots: newSlots(),
+		start: time.Now(), newTID: newTID, tally: tally{stats: cfg.Stats}, done: make(chan struct{}), slots: newSlots(),
 	}
 }
 
@@ -123,7 +125,8 @@ func (c *Conn) Serve(nc net.Conn) error {
 	c.mu.Unlock()
 	c.Flush()
 	rd := NewReader(nc, c.lim)
-	rd.onWait = c.beforeRead
+	c.afterRead()
+	rd.onWait, rd.onRead = c.beforeRead, c.afterRead
 	defer rd.Close()
 	err := c.serve(rd)
 	c.FlushTouched()
@@ -146,6 +149,7 @@ func (c *Conn) serve(rd *Reader) (err error) {
 		if c.trace != nil && p.First {
 			c.trace(false, p.Head.Raw)
 		}
+		c.tally.read(p)
 		c.inHand.Store(true)
 		switch {
 		case c.deaf.Load():
@@ -179,6 +183,8 @@ func (c *Conn) end() error {
 	c.writers.Wait()
 	c.mu.Lock()
 	err := c.err
+	c.tally.flushRead()
+	c.tally.flushEnd()
 	for _, t := range []*time.Timer{c.timer, c.cutOff} {
 		if t != nil {
 			t.Stop()
@@ -339,8 +345,13 @@ func (c *Conn) Pending() int {
 	return c.slots.used
 }
 
+// LastRead returns when octets last came from the peer, or Serve began.
+func (c *Conn) LastRead() time.Time { return c.start.Add(time.Duration(c.lastRead.Load())) }
+
+func (c *Conn) afterRead() { c.lastRead.Store(int64(time.Since(c.start))) }
+
 func (c *Conn) beforeRead() {
-	c.lastRead.Store(int64(time.Since(c.start)))
+	c.tally.flushRead()
 	c.FlushTouched()
 }
 
@@ -371,7 +382,9 @@ func (c *Conn) startTimers() {
 	if c.slots.next < 0 {
 		return
 	}
-	c.slots.written(c.written, time.Since(c.start)+c.lim.transaction())
+	now := time.Since(c.start)
+	c.countWritten(now)
+	c.slots.written(c.written, now+c.lim.transaction())
 	c.arm()
 }
 
@@ -443,6 +456,7 @@ func (c *Conn) serveResponse(h *Head) {
 		c.slots.all[i].tx.Range.End = c.open.pos - 1
 		c.open.slot = -1
 	}
+	c.countAnswered(&c.slots.all[i])
 	c.ended = c.slots.release(i)
 	if c.room != nil {
 		c.wake()

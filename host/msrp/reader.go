@@ -25,6 +25,7 @@ type Reader struct {
 	src    io.Reader
 	lim    Limits
 	onWait func() // called before each read of src
+	onRead func() // and after each that brought octets
 
 	buf     []byte // nil while idle
 	r, w    int    // buf[r:w] is unread
@@ -131,6 +132,9 @@ func (r *Reader) fill() error {
 func (r *Reader) read(b []byte) (int, error) {
 	for range 100 {
 		if n, err := r.src.Read(b); n > 0 {
+			if r.onRead != nil {
+				r.onRead()
+			}
 			return n, nil // an error that came with octets comes again
 		} else if err != nil {
 			return 0, err

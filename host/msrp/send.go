@@ -22,6 +22,8 @@ type Request struct {
 	Flag    Flag
 	// Wait is how long to wait for room in the outbox. 0 = not at all.
 	Wait time.Duration
+	// Arrived is when the last octet was read of what is forwarded here; for Stats.
+	Arrived time.Time
 	// Forwarded marks a REPORT that others made: so that they cannot keep a peer
 	// from being answered, it gets less room.
 	Forwarded bool
@@ -75,6 +77,7 @@ func (c *Conn) Send(rq *Request, tx *Transaction) error {
 		c.slots.all[i].tx.Range.End = tx.Range.Start + int64(len(rq.Body)) - 1
 	}
 	tid := c.freshTID(i, rq.Body)
+	from := c.requests.total
 	c.requests.appendHead(rq, &tid)
 	if c.trace != nil {
 		c.traceRequest(rq, &tid)
@@ -85,8 +88,10 @@ func (c *Conn) Send(rq *Request, tx *Transaction) error {
 	}
 	c.requests.appendEnd(&tid, rq.Flag)
 	if i >= 0 {
+		c.slots.all[i].arrived = c.sinceStart(rq.Arrived)
 		c.slots.sent(i, c.requests.total)
 	}
+	c.tally.sent(&c.tally.requestsOut, methodKind(rq.Method), 1, &c.requests, from)
 	return nil
 }
 
@@ -115,6 +120,7 @@ func (c *Conn) sendReport(rq *Request) error {
 	}
 	c.interrupt()
 	tid := c.freshTID(-1, rq.Body)
+	from := c.answers.total
 	c.answers.appendHead(rq, &tid)
 	if c.trace != nil {
 		c.traceRequest(rq, &tid)
@@ -124,6 +130,7 @@ func (c *Conn) sendReport(rq *Request) error {
 		c.answers.append(crlf)
 	}
 	c.answers.appendEnd(&tid, rq.Flag)
+	c.tally.sent(&c.tally.answersOut, kindReport, 1, &c.answers, from)
 	return nil
 }
 
@@ -243,7 +250,9 @@ func (c *Conn) SendResponse(r *Response) error {
 		return ErrFull
 	}
 	c.interrupt()
+	from := c.answers.total
 	c.answers.appendResponse(r)
+	c.tally.sent(&c.tally.answersOut, codeKind(r.Code), 1, &c.answers, from)
 	if c.trace != nil {
 		var q queue
 		q.appendResponseHead(r)
@@ -317,6 +326,8 @@ type Stream struct {
 
 	// Wait is how long Write waits for room in the outbox. 0 = not at all.
 	Wait time.Duration
+	// Arrived is when what is written was read, where it is forwarded; for Stats.
+	Arrived time.Time
 
 	// Guarded by c.mu.
 	pos   int64 // of the next octet
@@ -366,7 +377,9 @@ func (s *Stream) Write(body []byte, flag Flag) error {
 		s.begin(body)
 	}
 	if s.open {
+		from := c.requests.total
 		c.requests.append(body)
+		c.tally.sent(&c.tally.requestsOut, kindSend, 0, &c.requests, from)
 		s.pos += int64(len(body))
 		s.keepTail(body)
 	}
@@ -414,7 +427,9 @@ func (s *Stream) begin(body []byte) {
 		Method: []byte("SEND"), Paths: s.paths, Before: s.before, After: s.after,
 		Range: ByteRange{s.pos, Unknown, s.total}, HasBody: true,
 	}
+	from := c.requests.total
 	c.requests.appendHead(&rq, &s.tid)
+	c.tally.sent(&c.tally.requestsOut, kindSend, 1, &c.requests, from)
 	if c.trace != nil {
 		c.traceRequest(&rq, &s.tid)
 	}
@@ -424,9 +439,12 @@ func (s *Stream) begin(body []byte) {
 // close ends the chunk. c.mu is held.
 func (s *Stream) close(flag Flag) {
 	c := s.c
+	from := c.requests.total
 	c.requests.append(crlf)
 	c.requests.appendEnd(&s.tid, flag)
+	c.tally.sent(&c.tally.requestsOut, kindSend, 0, &c.requests, from)
 	if s.slot >= 0 {
+		c.slots.all[s.slot].arrived = c.sinceStart(s.Arrived)
 		c.slots.all[s.slot].tx.Range.End = s.pos - 1
 		c.slots.sent(s.slot, c.requests.total)
 		s.slot = -1

@@ -139,7 +139,8 @@ type slot struct {
 	state    slotState
 	prev, nx int32
 	end      uint64        // offset of the request's last octet in the stream of requests
-	due      time.Duration // since the connection's start; 0 until the request is written
+	arrived  time.Duration // since the connection's start; 0 = not told
+	due      time.Duration // the same; 0 until the request is written
 }
 
 type slotState uint8
@@ -166,7 +167,7 @@ func (s *slots) open(tx *Transaction, max int) int32 {
 	}
 	s.used++
 	k := &s.all[i]
-	k.tx, k.state, k.prev, k.nx, k.end, k.due = *tx, slotOpen, -1, -1, 0, 0
+	k.tx, k.state, k.prev, k.nx, k.end, k.arrived, k.due = *tx, slotOpen, -1, -1, 0, 0, 0
 	return i
 }
 

@@ -19,23 +19,27 @@ func (c *conn) serveAuth(h *msrp.Head) {
 	l := c.listener()
 	if l == nil || !c.secure && !l.PlainAuth {
 		// RFC 4976 §6.3, §9.2 (RELAY-26): credentials and session URIs need TLS.
+		c.authEnded(authInsecure)
 		c.refuse(h, refusedAuth, 403, "AUTH needs TLS")
 		return
 	}
 	relay := c.relayOf(h.From)
 	if c.secure && relay == "" && len(h.From.Rest()) > 0 {
 		// RFC 4976 §6.3 (RELAY-29, RELAY-54): the previous hop comes first.
+		c.authEnded(authRelay)
 		c.refuse(h, refusedRelay, 403, "Not an authenticated relay")
 		return
 	}
 	value, ok := h.Get("Authorization")
 	if !ok {
 		// RFC 4976 §5.1 (RELAY-55). No failure: it is how a client begins.
+		c.authEnded(authChallenged)
 		c.challenge(h, refusedChallenge, false)
 		return
 	}
 	cred, err := auth.ParseCredentials(string(value))
 	if err != nil {
+		c.authEnded(authMalformed)
 		c.refuse(h, refusedSyntax, 400, "Bad Authorization")
 		return
 	}
@@ -47,18 +51,25 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		return
 	}
 	if len(h.From.Rest()) > 0 && c.wrongBy[string(h.From.Last())] >= or(c.r.cfg.Limits.AuthFailures, 5) {
+		c.authEnded(authLimit)
 		c.refuse(h, refusedAuth, 403, "Too many wrong passwords")
 		return
 	}
 	c.m.FlushTouched()
 	reply := c.ask(h, relay, &cred, uri)
 	if reply.Verdict == hook.Deny {
+		result := authDenied
+		if reply.Failed {
+			result = authError
+		}
+		c.authEnded(result)
 		c.refuse(h, refusedHook, reply.Status, reply.Reason)
 		return
 	}
 	secret := auth.Secret{HA1: reply.HA1, Password: reply.Password, Authenticated: reply.Authenticated}
 	switch result := c.r.cfg.Auth.Verify(check, "AUTH", uri, secret); {
 	case result.Stale:
+		c.authEnded(authStale)
 		c.challenge(h, refusedChallenge, true)
 	case !result.OK:
 		c.wrongCredentials(h)
@@ -88,7 +99,7 @@ func (c *conn) transport() string {
 
 // challenge answers 401 with a new nonce (RFC 4976 §5.1, §9.1).
 func (c *conn) challenge(h *msrp.Head, why reason, stale bool) {
-	c.r.count(why)
+	c.count(why)
 	var lines []byte
 	for _, value := range c.r.cfg.Auth.Challenges(c.nonceConn(c.relayOf(h.From)), stale) {
 		lines = append(append(append(lines, "WWW-Authenticate: "...), value...), "\r\n"...)
@@ -101,6 +112,7 @@ func (c *conn) challenge(h *msrp.Head, why reason, stale bool) {
 // too often (RFC 4976 §6.3, RELAY-39, RELAY-56). A connection that carries the
 // clients of another relay is kept (RELAY-40); then that client is refused.
 func (c *conn) wrongCredentials(h *msrp.Head) {
+	c.authEnded(authWrong)
 	c.challenge(h, refusedAuth, false)
 	max := or(c.r.cfg.Limits.AuthFailures, 5)
 	if len(h.From.Rest()) > 0 {
@@ -114,7 +126,7 @@ func (c *conn) wrongCredentials(h *msrp.Head) {
 		max *= 10 // anyone can say to be a relay
 	}
 	if c.wrong++; c.wrong >= max {
-		c.r.count(closedFailures)
+		c.count(closedFailures)
 		c.finish(errFailures)
 	}
 }
@@ -128,6 +140,7 @@ func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, r
 	}
 	back, err := msrp.ParseURI(string(h.From.First()))
 	if err != nil {
+		c.authEnded(authMalformed)
 		c.refuseSyntax(h, err)
 		return
 	}
@@ -140,6 +153,7 @@ func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, r
 		shown = c.r.listeners[l.Advertise]
 	}
 	if !c.r.newSession(c, s, relay, shown, lifetime) {
+		c.authEnded(authLimit)
 		c.refuse(h, refusedLimit, 403, "Too many sessions on this connection")
 		return
 	}
@@ -147,6 +161,7 @@ func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, r
 		usePath(h.From, s.main.raw), lifetime/time.Second, c.r.cfg.Auth.Info(c.nonceConn(relay), check, string(h.To.Last())))
 	_ = c.m.Respond(h, 200, "", lines) // a closed connection needs no answer
 	c.m.Touch(c.m)
+	c.authEnded(authOK)
 	c.succeeded()
 	c.wrong = 0
 	delete(c.wrongBy, string(h.From.Last()))
@@ -170,6 +185,7 @@ func (c *conn) lifetime(h *msrp.Head, max time.Duration) (time.Duration, bool) {
 		secs, err = math.MaxInt64, nil
 	}
 	if err != nil {
+		c.authEnded(authMalformed)
 		c.refuse(h, refusedSyntax, 400, "Bad Expires")
 		return 0, false
 	}
@@ -182,6 +198,7 @@ func (c *conn) lifetime(h *msrp.Head, max time.Duration) (time.Duration, bool) {
 	default:
 		return time.Duration(secs) * time.Second, true
 	}
+	c.authEnded(authInterval)
 	_ = c.m.Respond(h, 423, "", []byte(bound)) // a closed connection needs no answer
 	c.m.Touch(c.m)
 	return 0, false

@@ -324,10 +324,11 @@ func (r *Relay) revive(u *msrp.URI) *entry {
 		return e // somebody else was faster
 	}
 	if !r.hold(s, name) {
-		r.count(refusedLimit)
+		r.groups[l.Name].count(refusedLimit)
 		return nil
 	}
 	s.main = r.enter(s, l, u.Session)
+	s.began()
 	s.timer = time.AfterFunc(left, func() { s.end("expired") })
 	return s.main
 }

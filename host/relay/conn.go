@@ -37,7 +37,8 @@ type conn struct {
 	log    *slog.Logger
 	m      *msrp.Conn
 	l      *Listener // nil when dialled
-	target target    // of a dialled one
+	group  *group
+	target target // of a dialled one
 	remote netip.AddrPort
 	local  netip.AddrPort
 	sni    string
@@ -64,10 +65,15 @@ type conn struct {
 	opened   int      // dialled connections that were opened for this one
 }
 
-func (r *Relay) newConn() *conn {
-	c := &conn{r: r, id: r.nextID.Add(1), routes: map[string]*route{}, sessions: map[*session]struct{}{}}
+// newConn returns a connection of a listener; nil = dialled.
+func (r *Relay) newConn(l *Listener) *conn {
+	c := &conn{r: r, l: l, group: r.groups[Dialled], id: r.nextID.Add(1), routes: map[string]*route{}, sessions: map[*session]struct{}{}}
+	if l != nil {
+		c.group = r.groups[l.Name]
+	}
+	c.group.opened.Add(1)
 	c.log = r.log.With("conn", c.id)
-	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg.Limits.Conn, Log: c.log}
+	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg.Limits.Conn, Log: c.log, Stats: &c.group.traffic}
 	if r.cfg.Trace {
 		cfg.Trace = c.trace
 	}
@@ -77,8 +83,7 @@ func (r *Relay) newConn() *conn {
 
 // serveConn serves one accepted connection until it ends.
 func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
-	c := r.newConn()
-	c.l = l
+	c := r.newConn(l)
 	c.log = c.log.With("listener", l.Name, "remote", nc.RemoteAddr().String())
 	r.mu.Lock()
 	full := len(r.conns) >= or(r.cfg.Limits.Connections, 20000)
@@ -87,29 +92,36 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 	}
 	r.mu.Unlock()
 	if full {
-		r.count(closedFull)
+		c.count(closedFull)
+		c.group.closed.add("limit", 1)
 		nc.Close()
 		return
 	}
+	begun := time.Now()
 	if err := transport.Handshake(ctx, nc, or(r.cfg.Limits.Handshake, 10*time.Second)); err != nil {
 		r.forget(c)
 		nc.Close()
+		c.group.closed.add("tls_handshake", 1)
 		c.log.Debug("TLS handshake failed", "err", err)
 		return
 	}
 	c.describe(nc)
 	if r.cfg.Relays.denied(c.cert) {
 		r.forget(c)
-		r.count(refusedRelay)
+		c.count(refusedRelay)
+		c.group.closed.add("denied", 1)
 		nc.Close()
 		c.log.Info("connection closed: its relay is denied", "names", c.cert.DNSNames)
 		return
+	}
+	if c.secure {
+		c.group.handshakes.Add(time.Since(begun))
 	}
 	// RFC 4976 §6.1 (RELAY-36, RELAY-37): no successful request within the
 	// probation period ends the connection.
 	probation := time.AfterFunc(or(r.cfg.Limits.Probation, 30*time.Second), func() {
 		if !c.proven.Load() {
-			r.count(closedProbation)
+			c.count(closedProbation)
 			c.finish(errProbation)
 		}
 	})
@@ -148,6 +160,7 @@ func (c *conn) serve(ctx context.Context, nc net.Conn) {
 	idle := c.watchIdle()
 	defer idle.Stop()
 	err := c.m.Serve(nc)
+	c.group.closed.add(closeReason(err), 1)
 	c.ended()
 	c.logEnd(err)
 }
@@ -173,7 +186,7 @@ func (c *conn) watchIdle() *time.Timer {
 		case rest > 0:
 			t.Reset(rest)
 		default:
-			c.r.count(closedIdle)
+			c.count(closedIdle)
 			c.finish(errIdle)
 		}
 	})
@@ -280,7 +293,7 @@ func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr, 
 	if len(r.targets) >= or(r.cfg.Limits.Dialled, 5000) && !r.retireIdle() {
 		return nil, &denial{refusedLimit, 403, "Too many connections to next hops"}
 	}
-	out := r.newConn()
+	out := r.newConn(nil)
 	out.target, out.opener = t, c
 	c.opened++
 	out.log = out.log.With("next_hop", fmt.Sprintf("%s:%d", t.host, t.port))
@@ -330,15 +343,19 @@ func (r *Relay) notReached(t target) {
 func (c *conn) connect(t transport.Target) {
 	defer c.r.dialled.Done()
 	ctx, cancel := context.WithTimeout(c.r.ctx, or(c.r.cfg.Limits.Dial, 15*time.Second))
+	begun := time.Now()
 	nc, err := c.r.cfg.Dialer.Dial(ctx, t)
 	cancel()
 	if err != nil {
+		c.r.dialsFailed.Add(time.Since(begun))
+		c.group.closed.add("unreachable", 1)
 		c.log.Info("next hop not reached", "err", err)
 		c.r.notReached(c.target)
 		c.r.forget(c)
 		c.m.Fail(unreachable{err}) // REPORTs what waited
 		return
 	}
+	c.r.dials.Add(time.Since(begun))
 	c.describe(nc)
 	c.serve(c.r.ctx, nc)
 }
@@ -369,7 +386,7 @@ func (c *conn) failed() {
 		return
 	}
 	if c.failures++; c.failures >= or(c.r.cfg.Limits.Failures, 10) {
-		c.r.count(closedFailures)
+		c.count(closedFailures)
 		c.finish(errFailures)
 	}
 }

@@ -52,7 +52,7 @@ func (c *conn) ServePiece(_ *msrp.Conn, p *msrp.Piece) {
 // refuse answers a request with an error, if it wants one: a REPORT never is
 // answered (CORE-88), a SEND with Failure-Report "no" neither (CORE-83).
 func (c *conn) refuse(h *msrp.Head, why reason, code int, comment string) {
-	c.r.count(why)
+	c.count(why)
 	if !h.Is("REPORT") && (!h.Is("SEND") || h.WantsFailure()) {
 		_ = c.m.Respond(h, code, comment, nil) // a closed connection needs no answer
 		c.m.Touch(c.m)
@@ -64,7 +64,7 @@ func (c *conn) refuse(h *msrp.Head, why reason, code int, comment string) {
 // connection if not (CORE-157).
 func (c *conn) refuseSyntax(h *msrp.Head, err error) {
 	if h.To == nil || h.From == nil || h.CheckPaths() != nil {
-		c.r.count(refusedSyntax)
+		c.count(refusedSyntax)
 		c.finish(errors.Join(errPath, err))
 		return
 	}
@@ -87,7 +87,7 @@ func (c *conn) forwardWhole(rt *route, p *msrp.Piece) {
 	}
 	rq := msrp.Request{
 		Method: h.Method, Paths: rt.paths, Before: h.Before, Range: rng, After: h.After,
-		Body: p.Body, HasBody: p.HasBody, Flag: p.Flag,
+		Body: p.Body, HasBody: p.HasBody, Flag: p.Flag, Arrived: c.m.LastRead(),
 	}
 	if rq.HeadSize() > c.r.maxHead {
 		c.refuse(h, refusedSyntax, 400, "Head too large to be forwarded")
@@ -186,7 +186,7 @@ func (c *conn) patient(out *conn, err error) error {
 	case err == nil:
 		out.slow.Store(false)
 	case err == msrp.ErrFull && c.r.cfg.Limits.CloseSlow:
-		c.r.count(closedSlow)
+		c.count(closedSlow)
 		out.m.Close(errSlow)
 	case err == msrp.ErrFull:
 		out.slow.Store(true)
@@ -264,6 +264,7 @@ func (c *conn) continueTransfer(t *transfer, p *msrp.Piece) {
 		flag = p.Flag
 	}
 	out := t.rt.out
+	t.stream.Arrived = c.m.LastRead()
 	err := t.stream.Write(p.Body, flag)
 	if err == msrp.ErrFull {
 		t.stream.Wait = c.patience(out)
@@ -337,7 +338,7 @@ func (t *transfer) refuse(why reason, code int, comment string) {
 	if !t.claim(code) {
 		return
 	}
-	t.from.r.count(why)
+	t.from.count(why)
 	if t.owner != nil {
 		t.respond(code, comment)
 	}

@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -196,6 +195,8 @@ func (c *Config) Validate() error {
 		}
 		known[l.Name] = true
 		switch {
+		case l.Name == Dialled:
+			fault("relay: listener %q: the name stands for no listener in metrics", l.Name)
 		case l.URI.Host == "" || l.URI.Port == 0 || l.URI.Transport == "":
 			fault("relay: listener %q: its URI needs host, port and transport", l.Name)
 		case l.URI.Session != "":
@@ -250,10 +251,12 @@ type Relay struct {
 	seal       cipher.AEAD // of session URIs; nil = they are random
 	epoch      uint64      // makes the numbers of connections new in each process
 	dialTLS    map[string]*tls.Config
+	groups     map[string]*group // by listener, and Dialled
 
-	nextID   atomic.Uint64
-	counters [reasons]atomic.Uint64
-	dialled  sync.WaitGroup
+	dials, dialsFailed msrp.Durations
+
+	nextID  atomic.Uint64
+	dialled sync.WaitGroup
 
 	mu        sync.Mutex // guards what follows
 	conns     map[*conn]struct{}
@@ -270,7 +273,7 @@ func New(cfg Config) (*Relay, error) {
 	}
 	r := &Relay{
 		cfg: cfg, expires: cfg.expires(), log: cfg.Log, maxHead: or(cfg.Limits.Conn.Head, 16<<10) - 512,
-		listeners: map[string]*Listener{}, interfaces: map[string]*Interface{},
+		groups: map[string]*group{Dialled: newGroup(Dialled)}, listeners: map[string]*Listener{}, interfaces: map[string]*Interface{},
 		conns: map[*conn]struct{}{}, targets: map[target]*conn{}, unreached: map[target]time.Time{}, sessions: map[string]*entry{},
 		inner: map[string]*inner{}, epoch: rand.Uint64(), dialTLS: map[string]*tls.Config{},
 	}
@@ -282,7 +285,7 @@ func New(cfg Config) (*Relay, error) {
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	for _, l := range cfg.Listeners {
-		r.listeners[l.Name] = &l
+		r.listeners[l.Name], r.groups[l.Name] = &l, newGroup(l.Name)
 		r.dialTLS[l.Name] = cfg.DialTLS
 		if l.Certificate != nil {
 			t := cfg.DialTLS.Clone()
@@ -337,67 +340,6 @@ func (r *Relay) own(u *msrp.URI, withoutPort bool) *Listener {
 		}
 	}
 	return nil
-}
-
-// A reason is why something was refused or dropped; each has a counter.
-type reason int
-
-const (
-	refusedSyntax      reason = iota // 400
-	refusedForeign                   // first To-Path URI is not ours: closed
-	refusedUnknown                   // session URI not live: 481
-	refusedGuard                     // open-relay guard: 403
-	refusedHook                      // a hook said no
-	refusedAuth                      // 401 with credentials
-	refusedChallenge                 // 401 without
-	refusedLimit                     // a quota: 403
-	refusedSlow                      // 413: the receiver does not keep up
-	refusedUnreachable               // 481: no way to the next hop
-	refusedMethod                    // 501
-	refusedRelay                     // a relay without proof, or that is denied: 403, closed
-	closedProbation
-	closedFailures
-	closedIdle
-	closedFull
-	closedSlow
-	reportsMade
-	droppedResponse
-	droppedReport
-	reasons
-)
-
-var reasonNames = [reasons]string{
-	"syntax", "foreign", "unknown_session", "guard", "hook", "credentials", "challenge", "limit", "slow_receiver",
-	"unreachable", "method", "relay", "probation", "failures", "idle", "connections", "closed_slow_receiver", "report_made",
-	"response_dropped", "report_dropped",
-}
-
-func (r *Relay) count(why reason) { r.counters[why].Add(1) }
-
-// Stats are counts at one moment.
-type Stats struct {
-	Connections int               // open, dialled ones included
-	Dialled     int               // of them to next hops
-	Sessions    int               // live session URIs given to clients
-	Counts      map[string]uint64 // of refusals, drops and closes, by reason, since New
-}
-
-// Stats returns the relay's counts.
-func (r *Relay) Stats() Stats {
-	s := Stats{Counts: map[string]uint64{}}
-	for i, name := range reasonNames {
-		s.Counts[name] = r.counters[i].Load()
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s.Connections, s.Dialled = len(r.conns), len(r.targets)
-	for c := range maps.Keys(r.conns) {
-		s.Sessions += len(c.sessions)
-	}
-	for _, in := range r.inner {
-		s.Sessions += len(in.sessions)
-	}
-	return s
 }
 
 // Check returns what is inconsistent in the relay's tables; nil is expected at

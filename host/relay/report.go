@@ -30,7 +30,7 @@ func (o *reporter) Done(_ *msrp.Conn, tx *msrp.Transaction, r msrp.Result) {
 	if r.OK() || !o.cares(r) {
 		return
 	}
-	o.in.r.count(reportsMade)
+	o.in.count(reportsMade)
 	code, comment := failure(r)
 	// RFC 4976 §6.4.1 and RFC 4975 §7.1.3 (RELAY-89): To-Path is the whole
 	// From-Path of the SEND, From-Path the URI of ours that it was sent to.
@@ -38,7 +38,7 @@ func (o *reporter) Done(_ *msrp.Conn, tx *msrp.Transaction, r msrp.Result) {
 	rq.Paths = msrp.AppendPaths(nil, o.from, o.own, nil)
 	rq.Before, rq.After = msrp.AppendReport(nil, nil, tx.MessageID.Bytes(), msrp.Status{Code: code, Comment: comment})
 	if err := o.in.m.Send(&rq, nil); err != nil {
-		o.in.r.count(droppedReport) // the sender is gone, or does not read
+		o.in.count(droppedReport) // the sender is gone, or does not read
 		return
 	}
 	o.in.m.Flush()
@@ -97,7 +97,7 @@ func (c *conn) forwardOther(rt *route, p *msrp.Piece) {
 		c.m.Touch(rt.out.m)
 		c.succeeded()
 	case tx == nil:
-		c.r.count(droppedReport)
+		c.count(droppedReport)
 	default:
 		c.refuseForward(h, err)
 	}
@@ -134,7 +134,7 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 	for range rt.pushed {
 		u := to.First()
 		if to = to.Rest(); len(to) == 0 {
-			in.r.count(droppedResponse) // RELAY-104: not addressed as it must be
+			in.count(droppedResponse) // RELAY-104: not addressed as it must be
 			return
 		}
 		b := make(msrp.Path, 0, len(u)+1+len(from))
@@ -146,7 +146,7 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 		headers = append(headers, h.After...)
 	}
 	if len(to)+len(from)+len(headers)+len(h.Comment)+128 > in.r.maxHead {
-		in.r.count(droppedResponse)
+		in.count(droppedResponse)
 		return
 	}
 	if o.auth && r.Code/100 == 2 {
@@ -156,7 +156,7 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 		TID: o.tid.Bytes(), Code: r.Code, Comment: string(h.Comment), To: to, From: from, Headers: headers,
 	})
 	if err != nil {
-		in.r.count(droppedResponse) // RELAY-107: "discard"; the connection is gone, or is not read
+		in.count(droppedResponse) // RELAY-107: "discard"; the connection is gone, or is not read
 		return
 	}
 	out.Touch(in.m)

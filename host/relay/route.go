@@ -71,7 +71,7 @@ func (c *conn) resolve(p *msrp.Piece) *route {
 	}
 	if max(len(h.To), len(h.From)) > or(c.r.cfg.Limits.Path, 2<<10) {
 		// Every answer would repeat it, and every next hop make it longer.
-		c.r.count(refusedSyntax)
+		c.count(refusedSyntax)
 		c.finish(errPath)
 		return nil
 	}
@@ -81,7 +81,7 @@ func (c *conn) resolve(p *msrp.Piece) *route {
 	switch {
 	case e == nil && c.r.own(&first, h.Is("AUTH") && last) == nil:
 		// RFC 4976 §6.2 (RELAY-42): "drop the connection".
-		c.r.count(refusedForeign)
+		c.count(refusedForeign)
 		c.finish(errForeign)
 		return nil
 	case first.Secure && !c.secure && c.l != nil:
@@ -123,7 +123,7 @@ func (c *conn) refuseHere(h *msrp.Head, e *entry) {
 	case h.Is("SEND") || h.Is("AUTH"):
 		c.refuse(h, refusedUnknown, 481, "")
 	case h.Is("REPORT"):
-		c.r.count(droppedReport)
+		c.count(droppedReport)
 	default:
 		c.refuse(h, refusedMethod, 501, "")
 	}

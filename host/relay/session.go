@@ -101,6 +101,7 @@ func (r *Relay) newSession(c *conn, s *session, relay string, l *Listener, lifet
 	}
 	s.expires = time.Now().Add(lifetime)
 	s.main = r.newEntry(s, l)
+	s.began()
 	// RFC 4976 §6.3 (RELAY-61): the URI is invalid after its time.
 	s.timer = time.AfterFunc(lifetime, func() { s.end("expired") })
 	return true
@@ -143,10 +144,22 @@ const (
 	maxLabels     = 8 << 10
 )
 
+// group is what s is counted in: the listener where its AUTH came in.
+func (s *session) group() *group { return s.r.groups[s.listener.Name] }
+
+// began counts s. r.mu is held.
+func (s *session) began() {
+	s.group().begun.Add(1)
+	s.group().live.Add(1)
+}
+
 // end makes the URIs of s unknown. What is under way goes on (RELAY-111).
 func (s *session) end(why string) {
 	s.r.mu.Lock()
 	was := s.dead.Swap(true)
+	if !was {
+		s.group().live.Add(-1)
+	}
 	s.timer.Stop()
 	for _, e := range s.entries {
 		delete(s.r.sessions, e.uri.Session)
@@ -159,6 +172,7 @@ func (s *session) end(why string) {
 	}
 	s.r.mu.Unlock()
 	if !was {
+		s.group().ended.add(label(why), 1)
 		s.log.Info("session ended", "user", s.user, "uri", s.main.uri.Short(), "why", why)
 	}
 }

@@ -1,0 +1,299 @@
+package msrp
+
+import (
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// Stats counts what the Conns that share it read and send. The zero value is
+// ready. What a Conn has in hand is added with its next read or write, so that
+// a frame costs no atomic operation of its own.
+type Stats struct {
+	in         [kinds]cell
+	_          [64]byte // the cores that read and those that write are rarely the same
+	out        [kinds]cell
+	_          [64]byte
+	forwarding Durations
+	answering  Durations
+}
+
+// A FrameCount is how many frames of one kind there were.
+type FrameCount struct {
+	Out    bool   // sent; else read
+	Method string // of requests: SEND, REPORT, AUTH, or other
+	Status string // of responses: a registered code, or other
+	Frames uint64
+	Octets uint64 // of these frames, end-lines included
+}
+
+// Frames returns the counts of all kinds.
+func (s *Stats) Frames() []FrameCount {
+	all := make([]FrameCount, 0, 2*kinds)
+	for i, cells := range [...]*[kinds]cell{&s.in, &s.out} {
+		for k := range cells {
+			f := FrameCount{Out: i == 1, Frames: cells[k].n.Load(), Octets: cells[k].sum.Load()}
+			switch {
+			case kind(k) < kindResponse:
+				f.Method = methodNames[k]
+			case k == kinds-1:
+				f.Status = "other"
+			default:
+				f.Status = strconv.Itoa(statusCodes[k-int(kindResponse)])
+			}
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// Forwarding is the time from Request.Arrived until the network has taken
+// the last octet of that request.
+func (s *Stats) Forwarding() Histogram { return s.forwarding.Snapshot() }
+
+// Answering is the time from there until the response has come.
+func (s *Stats) Answering() Histogram { return s.answering.Snapshot() }
+
+// A kind is a request by its method, or a response by its code.
+type kind uint8
+
+const (
+	kindSend kind = iota
+	kindReport
+	kindAuth
+	kindRequest  // of any other method
+	kindResponse // the first of statusCodes; the last kind is any other code
+)
+
+var (
+	methodNames = [kindResponse]string{"SEND", "REPORT", "AUTH", "other"}
+	statusCodes = [...]int{200, 400, 401, 403, 404, 408, 413, 415, 423, 481, 501, 506}
+)
+
+const kinds = int(kindResponse) + len(statusCodes) + 1
+
+func methodKind(method []byte) kind {
+	switch string(method) {
+	case "SEND":
+		return kindSend
+	case "REPORT":
+		return kindReport
+	case "AUTH":
+		return kindAuth
+	}
+	return kindRequest
+}
+
+func codeKind(code int) kind {
+	for i, c := range statusCodes {
+		if c == code {
+			return kindResponse + kind(i)
+		}
+	}
+	return kind(kinds - 1)
+}
+
+// A cell is a counter of things and of their size.
+type cell struct{ n, sum atomic.Uint64 }
+
+// A run is what is to be added to one of several cells. Frames of a kind come in
+// rows, so that there is little to add and it need not be done for each.
+type run struct {
+	at  uint8
+	n   uint32
+	sum uint64
+}
+
+func (r *run) add(cells []cell, at int, n uint32, sum uint64) {
+	if int(r.at) != at {
+		r.flush(cells)
+		r.at = uint8(at)
+	}
+	r.n += n
+	r.sum += sum
+}
+
+func (r *run) flush(cells []cell) {
+	if r.sum > 0 || r.n > 0 {
+		cells[r.at].n.Add(uint64(r.n))
+		cells[r.at].sum.Add(r.sum)
+		r.n, r.sum = 0, 0
+	}
+}
+
+// Durations counts durations by their length. The zero value is ready.
+type Durations struct {
+	cells [len(durationBounds) + 1]cell // the last for what is longer
+}
+
+// durationBounds spans from what a relay takes to forward a frame to what a peer
+// may take to accept one.
+var durationBounds = [...]time.Duration{
+	50 * time.Microsecond, 100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond,
+	50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
+}
+
+func durationCell(d time.Duration) int {
+	for i, b := range durationBounds {
+		if d <= b {
+			return i
+		}
+	}
+	return len(durationBounds)
+}
+
+// Add counts d.
+func (d *Durations) Add(t time.Duration) {
+	c := &d.cells[durationCell(t)]
+	c.n.Add(1)
+	c.sum.Add(uint64(max(0, t)))
+}
+
+// A Histogram is a snapshot of Durations.
+type Histogram struct {
+	Buckets []Bucket
+	Count   uint64
+	Sum     time.Duration
+}
+
+// A Bucket is how many durations were not longer than Bound.
+type Bucket struct {
+	Bound time.Duration
+	Count uint64
+}
+
+// Snapshot returns the counts.
+func (d *Durations) Snapshot() Histogram {
+	var h Histogram
+	for i := range d.cells {
+		h.Count += d.cells[i].n.Load()
+		h.Sum += time.Duration(d.cells[i].sum.Load())
+		if i < len(durationBounds) {
+			h.Buckets = append(h.Buckets, Bucket{durationBounds[i], h.Count})
+		}
+	}
+	return h
+}
+
+// A tally is what a Conn has counted and not yet added to its Stats. Requests and
+// responses alternate on a connection, but each come in rows of their own.
+type tally struct {
+	// Set by NewConn, then read-only.
+	stats *Stats // nil = nobody counts
+
+	// Owned by Serve.
+	kind                              kind // of the frame that arrives
+	requestsIn, responsesIn, answered run
+
+	// Guarded by Conn.mu.
+	requestsOut, answersOut, forwarded run
+}
+
+// read counts a piece.
+func (t *tally) read(p *Piece) {
+	if t.stats == nil {
+		return
+	}
+	frames, octets := uint32(0), len(p.Body)
+	if p.First {
+		frames = 1
+		octets += len(p.Head.Raw)
+		if p.HasBody {
+			octets += 2 * len(crlf)
+		}
+		if t.kind = codeKind(p.Head.Code); !p.Head.IsResponse() {
+			t.kind = methodKind(p.Head.Method)
+		}
+	}
+	if p.Last {
+		octets += len(dashes) + len(p.Head.TID) + len("$\r\n")
+	}
+	r := &t.requestsIn
+	if t.kind >= kindResponse {
+		r = &t.responsesIn
+	}
+	r.add(t.stats.in[:], int(t.kind), frames, uint64(octets))
+}
+
+// sent counts a request, or with no frames a part of one, that made q grow from size.
+func (t *tally) sent(r *run, k kind, frames uint32, q *queue, from uint64) {
+	if t.stats != nil {
+		r.add(t.stats.out[:], int(k), frames, q.total-from)
+	}
+}
+
+// flushRead is called from Serve before it waits.
+func (t *tally) flushRead() {
+	if s := t.stats; s != nil {
+		t.requestsIn.flush(s.in[:])
+		t.responsesIn.flush(s.in[:])
+		t.answered.flush(s.answering.cells[:])
+	}
+}
+
+// flushSent is called before and after each write, with Conn.mu held.
+func (t *tally) flushSent() {
+	if s := t.stats; s != nil {
+		t.requestsOut.flush(s.out[:])
+		t.answersOut.flush(s.out[:])
+		t.forwarded.flush(s.forwarding.cells[:])
+	}
+}
+
+// flushEnd is called at the end, instead of flushSent: what was never written was
+// not sent.
+func (t *tally) flushEnd() {
+	if s := t.stats; s != nil {
+		t.forwarded.flush(s.forwarding.cells[:])
+	}
+}
+
+func (r *run) addDuration(d *Durations, t time.Duration) {
+	r.add(d.cells[:], durationCell(t), 1, uint64(max(0, t)))
+}
+
+// sinceStart returns what slot.arrived holds for t.
+func (c *Conn) sinceStart(t time.Time) time.Duration {
+	if t.IsZero() {
+		return 0
+	}
+	if d := t.Sub(c.start); d != 0 {
+		return d
+	}
+	return 1
+}
+
+// countWritten counts the requests that are written up to c.written, now being
+// the time since the start. mu is held.
+func (c *Conn) countWritten(now time.Duration) {
+	if c.tally.stats == nil {
+		return
+	}
+	for i := c.slots.next; i >= 0 && c.slots.all[i].end <= c.written; i = c.slots.all[i].nx {
+		c.countForwarded(&c.slots.all[i], now)
+	}
+}
+
+// countForwarded counts one request that was written. mu is held.
+func (c *Conn) countForwarded(k *slot, now time.Duration) {
+	if k.arrived != 0 {
+		c.tally.forwarded.addDuration(&c.tally.stats.forwarding, now-k.arrived)
+	}
+}
+
+// countAnswered counts the request in a slot whose response has come. It may
+// have come before we were told that the request was written. mu is held.
+func (c *Conn) countAnswered(k *slot) {
+	if c.tally.stats == nil || k.state != slotSent {
+		return
+	}
+	came, took := time.Duration(c.lastRead.Load()), time.Duration(0)
+	if k.due > 0 {
+		took = came - (k.due - c.lim.transaction())
+	} else {
+		c.countForwarded(k, came)
+	}
+	c.tally.answered.addDuration(&c.tally.stats.answering, took)
+}
