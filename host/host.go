@@ -35,6 +35,9 @@ import (
 
 // A Server is one running Parley.
 type Server struct {
+	// Version of the program, for metrics. It may be set before Serve.
+	Version string
+
 	// Set by New, then read-only.
 	cfg      Config
 	log      *slog.Logger
@@ -334,7 +337,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	if s.admin != nil {
 		a := admin.New(admin.Config{
-			Relay: s.relay, Plugins: s.Plugins, Profiles: s.cfg.Admin.Pprof, Log: s.log,
+			Relay: s.relay, Plugins: s.Plugins, Profiles: s.cfg.Admin.Pprof, Version: s.Version, Log: s.log,
 			Checks: map[string]func() error{"serving": ctx.Err, "tables": s.relay.Check},
 		})
 		g.Go(func() error { return a.Serve(ctx, s.admin) })

@@ -18,7 +18,7 @@ var mayImport = map[string][]string{
 	"host/wasm":      {"host/hook", "host/watch", "host/wasm/fuel", "sdk/abi"},
 	"host/wasm/fuel": {},
 	"host/relay":     {"host/msrp", "host/transport", "host/auth", "host/hook"},
-	"host/admin":     {"host/relay", "host/wasm"},
+	"host/admin":     {"host/msrp", "host/relay", "host/wasm"},
 	"host/config":    {"host", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay"},
 	"host/msrptest":  {"host/msrp", "host/transport"},
 	"host":           {"host/admin", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/wasm", "sdk/abi"},

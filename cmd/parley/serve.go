@@ -69,6 +69,7 @@ func (cmd *serveCmd) Run(e *env) error {
 	if err != nil {
 		return usageError{err}
 	}
+	s.Version = programVersion()
 	if err := s.Listen(e.ctx); err != nil {
 		s.Close()
 		return err
