@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/parley-msrp/parley/host/auth"
+	"github.com/parley-msrp/parley/host/relay"
 )
 
 // Validate returns all faults of c, joined; each names the key at fault and
@@ -69,6 +70,9 @@ func (v *validator) file(key, path string) {
 }
 
 func (v *validator) listener(key string, l Listener, bound map[string]string) {
+	if key == "listeners."+relay.Dialled {
+		v.fault(key, "stands for connections to next hops in metrics; choose another name")
+	}
 	switch {
 	case l.URI.Host == "":
 		v.fault(key+".uri", "is needed, such as msrps://relay.example.com:2855;tcp")

@@ -130,7 +130,7 @@ func (s *Server) runChecks() map[string]error {
 
 // checkEvery is how often a scrape may have the checks run, some of which look at
 // every connection.
-const checkEvery = 10 * time.Second
+const checkEvery = 30 * time.Second
 
 // recentChecks returns what the checks said, not more than checkEvery ago.
 func (s *Server) recentChecks() map[string]error {

@@ -108,6 +108,7 @@ func TestFaults(t *testing.T) {
 		{"file of a plugin's configuration", minimal + "plugins: {p: {file: config.go, config: {users: \"${file:nowhere.csv}\"}}}\n", "plugins.p.config: stat nowhere.csv"},
 		{"admin bind", minimal + "admin: {bind: nowhere}\n", "admin.bind: "},
 		{"admin on a listener's port", minimal + "admin: {bind: \"127.0.0.1:2855\"}\n", "admin.bind: 127.0.0.1:2855 is the address of listeners.edge, too"},
+		{"a name taken", strings.Replace(minimal, "edge", "dialled", 1), "listeners.dialled: stands for connections to next hops"},
 		{"pprof without a listener", minimal + "admin: {pprof: true}\n", "admin.bind: is needed for pprof"},
 		{"interface of a rule", minimal + "providers: {t: {type: table, rules: [{interface: x}]}}\n", `providers.t.rules.0.interface: there is no interface "x"`},
 		{"interface's listener", minimal + "interfaces: {i: {listener: x}}\n", `interfaces.i.listener: there is no listener "x"`},
