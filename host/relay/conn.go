@@ -199,12 +199,13 @@ func (c *conn) ended() {
 	c.lostMidChunk()
 	sessions := c.r.forget(c)
 	for _, s := range sessions {
-		s.end("connection closed")
+		s.ended("connection closed")
 	}
 	clear(c.routes)
 }
 
-// forget takes c out of the tables and returns the sessions that it held.
+// forget takes c and the sessions that it holds out of the tables, at once so that
+// these never contradict each other, and returns the sessions.
 func (r *Relay) forget(c *conn) []*session {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -223,7 +224,9 @@ func (r *Relay) forget(c *conn) []*session {
 	c.inner = nil
 	var ss []*session
 	for s := range c.sessions {
-		ss = append(ss, s)
+		if s.drop() {
+			ss = append(ss, s)
+		}
 	}
 	return ss
 }

@@ -156,10 +156,19 @@ func (s *session) began() {
 // end makes the URIs of s unknown. What is under way goes on (RELAY-111).
 func (s *session) end(why string) {
 	s.r.mu.Lock()
-	was := s.dead.Swap(true)
-	if !was {
-		s.group().live.Add(-1)
+	alive := s.drop()
+	s.r.mu.Unlock()
+	if alive {
+		s.ended(why)
 	}
+}
+
+// drop takes s out of the tables and reports whether it was there. r.mu is held.
+func (s *session) drop() bool {
+	if s.dead.Swap(true) {
+		return false
+	}
+	s.group().live.Add(-1)
 	s.timer.Stop()
 	for _, e := range s.entries {
 		delete(s.r.sessions, e.uri.Session)
@@ -170,11 +179,13 @@ func (s *session) end(why string) {
 	} else {
 		delete(s.conn.sessions, s)
 	}
-	s.r.mu.Unlock()
-	if !was {
-		s.group().ended.add(label(why), 1)
-		s.log.Info("session ended", "user", s.user, "uri", s.main.uri.Short(), "why", why)
-	}
+	return true
+}
+
+// ended tells of the end of a session that was dropped.
+func (s *session) ended(why string) {
+	s.group().ended.add(label(why), 1)
+	s.log.Info("session ended", "user", s.user, "uri", s.main.uri.Short(), "why", why)
 }
 
 // entry finds a live session URI. The session-id is looked up first; the rest

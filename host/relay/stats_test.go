@@ -217,3 +217,24 @@ func TestCloseReasons(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckAtAnyTime: the tables agree also while connections with sessions end.
+func TestCheckAtAnyTime(t *testing.T) {
+	w := newWorld(t, nil)
+	defer w.stop()
+	for range 20 {
+		c := w.client("edge", "alice")
+		for range 20 {
+			c.auth(t, relayURI, "alice")
+		}
+		c.Close()
+		for w.r.Stats().Sessions > 0 || w.r.Stats().Connections > 0 {
+			if err := w.r.Check(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.r.Check(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
