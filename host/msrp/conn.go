@@ -64,7 +64,6 @@ type Conn struct {
 	lim   Limits
 	log   *slog.Logger
 	trace func(bool, []byte)
-	start time.Time
 	// newTID is the function of this name, except in tests.
 	newTID func(slot int32) [tidLen]byte
 	tally  tally // says of each of its fields who owns it
@@ -73,7 +72,7 @@ type Conn struct {
 	touched []*Conn
 	ended   Transaction // whose response is being served
 
-	lastRead atomic.Int64  // since start; when octets last came
+	lastRead atomic.Int64  // since epoch; when octets last came
 	deaf     atomic.Bool   // what the peer still sends is dropped
 	inHand   atomic.Bool   // the Handler is at work: its answers are still to come
 	done     chan struct{} // closed once the connection is closed
@@ -99,16 +98,21 @@ type Conn struct {
 	err      error // final once set
 }
 
+// epoch is what times are counted from, so that those of all Conns compare.
+var epoch = time.Now()
+
 // NewConn returns a Conn that queues what is sent until Serve gets the network connection.
 func NewConn(cfg ConnConfig) *Conn {
 	log := cfg.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Conn{
+	c := &Conn{
 		h: cfg.Handler, lim: cfg.Limits, log: log, trace: cfg.Trace,
-		start: time.Now(), newTID: newTID, tally: tally{stats: cfg.Stats}, done: make(chan struct{}), slots: newSlots(),
+		newTID: newTID, tally: tally{stats: cfg.Stats}, done: make(chan struct{}), slots: newSlots(),
 	}
+	c.afterRead()
+	return c
 }
 
 // Serve reads frames from nc until the connection ends, and returns why; io.EOF
@@ -328,7 +332,7 @@ func (c *Conn) NetConn() net.Conn {
 
 // Idle returns how long no octet has come from the peer.
 func (c *Conn) Idle() time.Duration {
-	return time.Since(c.start) - time.Duration(c.lastRead.Load())
+	return time.Since(epoch) - time.Duration(c.lastRead.Load())
 }
 
 // Depth returns how many octets wait to be written.
@@ -345,10 +349,10 @@ func (c *Conn) Pending() int {
 	return c.slots.used
 }
 
-// LastRead returns when octets last came from the peer, or Serve began.
-func (c *Conn) LastRead() time.Time { return c.start.Add(time.Duration(c.lastRead.Load())) }
+// LastRead says when octets last came from the peer, or Serve began, for Request.Arrived.
+func (c *Conn) LastRead() time.Duration { return time.Duration(c.lastRead.Load()) }
 
-func (c *Conn) afterRead() { c.lastRead.Store(int64(time.Since(c.start))) }
+func (c *Conn) afterRead() { c.lastRead.Store(int64(time.Since(epoch))) }
 
 func (c *Conn) beforeRead() {
 	c.tally.flushRead()
@@ -382,17 +386,16 @@ func (c *Conn) startTimers() {
 	if c.slots.next < 0 {
 		return
 	}
-	now := time.Since(c.start)
-	c.countWritten(now)
-	c.slots.written(c.written, now+c.lim.transaction())
+	now := time.Since(epoch)
+	c.slots.written(c.written, now+c.lim.transaction(), func(k *slot) { c.countForwarded(k, now) })
 	c.arm()
 }
 
 // arm runs expire when the first response is overdue. A timer that runs
 // already goes off early at worst. mu is held.
 func (c *Conn) arm() {
-	if c.timer == nil && c.slots.first >= 0 && c.slots.all[c.slots.first].due > 0 {
-		d := c.slots.all[c.slots.first].due - time.Since(c.start)
+	if c.timer == nil && c.slots.first >= 0 && c.slots.all[c.slots.first].due != 0 {
+		d := c.slots.all[c.slots.first].due - time.Since(epoch)
 		c.timer = time.AfterFunc(d, c.expire)
 	}
 }
@@ -405,7 +408,7 @@ func (c *Conn) expire() {
 	if c.err == nil {
 		c.writers.Add(1) // Serve must not return before the Owners know
 		defer c.writers.Done()
-		now := time.Since(c.start)
+		now := time.Since(epoch)
 		for c.slots.first >= 0 {
 			if k := &c.slots.all[c.slots.first]; k.due == 0 || k.due > now {
 				break

@@ -22,8 +22,9 @@ type Request struct {
 	Flag    Flag
 	// Wait is how long to wait for room in the outbox. 0 = not at all.
 	Wait time.Duration
-	// Arrived is when the last octet was read of what is forwarded here; for Stats.
-	Arrived time.Time
+	// Arrived is what LastRead said when the end of what is forwarded here was
+	// there; for Stats.
+	Arrived time.Duration
 	// Forwarded marks a REPORT that others made: so that they cannot keep a peer
 	// from being answered, it gets less room.
 	Forwarded bool
@@ -88,7 +89,7 @@ func (c *Conn) Send(rq *Request, tx *Transaction) error {
 	}
 	c.requests.appendEnd(&tid, rq.Flag)
 	if i >= 0 {
-		c.slots.all[i].arrived = c.sinceStart(rq.Arrived)
+		c.slots.all[i].arrived = rq.Arrived
 		c.slots.sent(i, c.requests.total)
 	}
 	c.tally.sent(&c.tally.requestsOut, methodKind(rq.Method), 1, &c.requests, from)
@@ -326,8 +327,8 @@ type Stream struct {
 
 	// Wait is how long Write waits for room in the outbox. 0 = not at all.
 	Wait time.Duration
-	// Arrived is when what is written was read, where it is forwarded; for Stats.
-	Arrived time.Time
+	// Arrived is Request.Arrived of what is written.
+	Arrived time.Duration
 
 	// Guarded by c.mu.
 	pos   int64 // of the next octet
@@ -444,7 +445,7 @@ func (s *Stream) close(flag Flag) {
 	c.requests.appendEnd(&s.tid, flag)
 	c.tally.sent(&c.tally.requestsOut, kindSend, 0, &c.requests, from)
 	if s.slot >= 0 {
-		c.slots.all[s.slot].arrived = c.sinceStart(s.Arrived)
+		c.slots.all[s.slot].arrived = s.Arrived
 		c.slots.all[s.slot].tx.Range.End = s.pos - 1
 		c.slots.sent(s.slot, c.requests.total)
 		s.slot = -1

@@ -203,7 +203,9 @@ func (t *tally) read(p *Piece) {
 		if p.HasBody {
 			octets += 2 * len(crlf)
 		}
-		if t.kind = codeKind(p.Head.Code); !p.Head.IsResponse() {
+		if p.Head.IsResponse() {
+			t.kind = codeKind(p.Head.Code)
+		} else {
 			t.kind = methodKind(p.Head.Method)
 		}
 	}
@@ -254,31 +256,10 @@ func (r *run) addDuration(d *Durations, t time.Duration) {
 	r.add(d.cells[:], durationCell(t), 1, uint64(max(0, t)))
 }
 
-// sinceStart returns what slot.arrived holds for t.
-func (c *Conn) sinceStart(t time.Time) time.Duration {
-	if t.IsZero() {
-		return 0
-	}
-	if d := t.Sub(c.start); d != 0 {
-		return d
-	}
-	return 1
-}
-
-// countWritten counts the requests that are written up to c.written, now being
-// the time since the start. mu is held.
-func (c *Conn) countWritten(now time.Duration) {
-	if c.tally.stats == nil {
-		return
-	}
-	for i := c.slots.next; i >= 0 && c.slots.all[i].end <= c.written; i = c.slots.all[i].nx {
-		c.countForwarded(&c.slots.all[i], now)
-	}
-}
-
-// countForwarded counts one request that was written. mu is held.
+// countForwarded counts one request that was written, now being the time since
+// epoch. mu is held.
 func (c *Conn) countForwarded(k *slot, now time.Duration) {
-	if k.arrived != 0 {
+	if k.arrived != 0 && c.tally.stats != nil {
 		c.tally.forwarded.addDuration(&c.tally.stats.forwarding, now-k.arrived)
 	}
 }
@@ -290,7 +271,7 @@ func (c *Conn) countAnswered(k *slot) {
 		return
 	}
 	came, took := time.Duration(c.lastRead.Load()), time.Duration(0)
-	if k.due > 0 {
+	if k.due != 0 {
 		took = came - (k.due - c.lim.transaction())
 	} else {
 		c.countForwarded(k, came)
