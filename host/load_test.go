@@ -1,3 +1,5 @@
+//go:build unix
+
 package host_test
 
 import (
@@ -242,7 +244,8 @@ type gate struct {
 
 func (g *gate) Read(b []byte) (int, error) {
 	g.mu.Lock()
-	g.mu.Unlock() //nolint:staticcheck // it is passed, not held
+	//lint:ignore SA2001 it is passed, not held
+	g.mu.Unlock()
 	return g.Conn.Read(b)
 }
 

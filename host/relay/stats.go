@@ -138,8 +138,15 @@ var closeReasons = []struct {
 	err  error
 	name string
 }{
-	{errStopped, "stopped"}, {errForeign, "foreign"}, {errPath, "path"}, {errProbation, "probation"}, {errFailures, "failures"},
-	{errIdle, "idle"}, {errSlow, "slow_receiver"}, {msrp.ErrClosed, "closed"}, {msrp.ErrFull, "answers_not_read"},
+	{errStopped, "stopped"},
+	{errForeign, "foreign"},
+	{errPath, "path"},
+	{errProbation, "probation"},
+	{errFailures, "failures"},
+	{errIdle, "idle"},
+	{errSlow, "slow_receiver"},
+	{msrp.ErrClosed, "closed"},
+	{msrp.ErrFull, "answers_not_read"},
 }
 
 // closeReason is the metric label for how a connection ended.
