@@ -66,11 +66,12 @@ type Conn struct {
 	trace func(bool, []byte)
 	// newTID is the function of this name, except in tests.
 	newTID func(slot int32) [tidLen]byte
-	tally  tally // says of each of its fields who owns it
+	stats  *Stats // nil = nobody counts
 
 	// Owned by Serve.
-	touched []*Conn
-	ended   Transaction // whose response is being served
+	touched  []*Conn
+	ended    Transaction // whose response is being served
+	received received
 
 	lastRead atomic.Int64  // since epoch; when octets last came
 	deaf     atomic.Bool   // what the peer still sends is dropped
@@ -96,6 +97,7 @@ type Conn struct {
 	line     []uint64      // tickets of those who wait for it, first come first served
 	tickets  uint64
 	err      error // final once set
+	sent     sent
 }
 
 // epoch is what times are counted from, so that those of all Conns compare.
@@ -109,7 +111,7 @@ func NewConn(cfg ConnConfig) *Conn {
 	}
 	c := &Conn{
 		h: cfg.Handler, lim: cfg.Limits, log: log, trace: cfg.Trace,
-		newTID: newTID, tally: tally{stats: cfg.Stats}, done: make(chan struct{}), slots: newSlots(),
+		newTID: newTID, stats: cfg.Stats, done: make(chan struct{}), slots: newSlots(),
 	}
 	c.afterRead()
 	return c
@@ -153,7 +155,7 @@ func (c *Conn) serve(rd *Reader) (err error) {
 		if c.trace != nil && p.First {
 			c.trace(false, p.Head.Raw)
 		}
-		c.tally.read(p)
+		c.countPiece(p)
 		c.inHand.Store(true)
 		switch {
 		case c.deaf.Load():
@@ -187,8 +189,10 @@ func (c *Conn) end() error {
 	c.writers.Wait()
 	c.mu.Lock()
 	err := c.err
-	c.tally.flushRead()
-	c.tally.flushEnd()
+	c.flushReceived()
+	if c.stats != nil {
+		c.sent.forwarded.flush(c.stats.forwarding.cells[:])
+	}
 	for _, t := range []*time.Timer{c.timer, c.cutOff} {
 		if t != nil {
 			t.Stop()
@@ -355,7 +359,7 @@ func (c *Conn) LastRead() time.Duration { return time.Duration(c.lastRead.Load()
 func (c *Conn) afterRead() { c.lastRead.Store(int64(time.Since(epoch))) }
 
 func (c *Conn) beforeRead() {
-	c.tally.flushRead()
+	c.flushReceived()
 	c.FlushTouched()
 }
 

@@ -53,7 +53,7 @@ func (c *Conn) takeBatch(b *batch) bool {
 		return false
 	}
 	defer c.mu.Unlock()
-	c.tally.flushSent()
+	c.flushSent()
 	b.requests = c.requests.take(b.requests, batchBlocks)
 	b.answers = c.answers.take(b.answers, len(c.answers.blocks))
 	placed, inFrame := b.order(c.inFrame)
@@ -100,7 +100,7 @@ func (c *Conn) wrote(n int) {
 	c.inFlight -= n
 	c.written += uint64(n)
 	c.startTimers()
-	c.tally.flushSent()
+	c.flushSent()
 	c.wake()
 	c.mu.Unlock()
 }

@@ -92,7 +92,7 @@ func (c *Conn) Send(rq *Request, tx *Transaction) error {
 		c.slots.all[i].arrived = rq.Arrived
 		c.slots.sent(i, c.requests.total)
 	}
-	c.tally.sent(&c.tally.requestsOut, methodKind(rq.Method), 1, &c.requests, from)
+	c.countSent(&c.requests, methodKind(rq.Method), 1, from)
 	return nil
 }
 
@@ -131,7 +131,7 @@ func (c *Conn) sendReport(rq *Request) error {
 		c.answers.append(crlf)
 	}
 	c.answers.appendEnd(&tid, rq.Flag)
-	c.tally.sent(&c.tally.answersOut, kindReport, 1, &c.answers, from)
+	c.countSent(&c.answers, kindReport, 1, from)
 	return nil
 }
 
@@ -253,7 +253,7 @@ func (c *Conn) SendResponse(r *Response) error {
 	c.interrupt()
 	from := c.answers.total
 	c.answers.appendResponse(r)
-	c.tally.sent(&c.tally.answersOut, codeKind(r.Code), 1, &c.answers, from)
+	c.countSent(&c.answers, codeKind(r.Code), 1, from)
 	if c.trace != nil {
 		var q queue
 		q.appendResponseHead(r)
@@ -380,7 +380,7 @@ func (s *Stream) Write(body []byte, flag Flag) error {
 	if s.open {
 		from := c.requests.total
 		c.requests.append(body)
-		c.tally.sent(&c.tally.requestsOut, kindSend, 0, &c.requests, from)
+		c.countSent(&c.requests, kindSend, 0, from)
 		s.pos += int64(len(body))
 		s.keepTail(body)
 	}
@@ -430,7 +430,7 @@ func (s *Stream) begin(body []byte) {
 	}
 	from := c.requests.total
 	c.requests.appendHead(&rq, &s.tid)
-	c.tally.sent(&c.tally.requestsOut, kindSend, 1, &c.requests, from)
+	c.countSent(&c.requests, kindSend, 1, from)
 	if c.trace != nil {
 		c.traceRequest(&rq, &s.tid)
 	}
@@ -443,7 +443,7 @@ func (s *Stream) close(flag Flag) {
 	from := c.requests.total
 	c.requests.append(crlf)
 	c.requests.appendEnd(&s.tid, flag)
-	c.tally.sent(&c.tally.requestsOut, kindSend, 0, &c.requests, from)
+	c.countSent(&c.requests, kindSend, 0, from)
 	if s.slot >= 0 {
 		c.slots.all[s.slot].arrived = s.Arrived
 		c.slots.all[s.slot].tx.Range.End = s.pos - 1

@@ -177,25 +177,27 @@ func (d *Durations) Snapshot() Histogram {
 	return h
 }
 
-// A tally is what a Conn has counted and not yet added to its Stats. Requests and
+// What a Conn has counted and not yet added to its Stats is in two parts, far from
+// each other in memory, since different goroutines write them. Requests and
 // responses alternate on a connection, but each come in rows of their own.
-type tally struct {
-	// Set by NewConn, then read-only.
-	stats *Stats // nil = nobody counts
 
-	// Owned by Serve.
-	kind                              kind // of the frame that arrives
-	requestsIn, responsesIn, answered run
-
-	// Guarded by Conn.mu.
-	requestsOut, answersOut, forwarded run
+// received is the part of Serve.
+type received struct {
+	kind                          kind // of the frame that arrives
+	requests, responses, answered run
 }
 
-// read counts a piece.
-func (t *tally) read(p *Piece) {
-	if t.stats == nil {
+// sent is the part that Conn.mu guards.
+type sent struct {
+	requests, answers, forwarded run
+}
+
+// countPiece counts a piece that was read.
+func (c *Conn) countPiece(p *Piece) {
+	if c.stats == nil {
 		return
 	}
+	t := &c.received
 	frames, octets := uint32(0), len(p.Body)
 	if p.First {
 		frames = 1
@@ -212,62 +214,65 @@ func (t *tally) read(p *Piece) {
 	if p.Last {
 		octets += len(dashes) + len(p.Head.TID) + len("$\r\n")
 	}
-	r := &t.requestsIn
+	r := &t.requests
 	if t.kind >= kindResponse {
-		r = &t.responsesIn
+		r = &t.responses
 	}
-	r.add(t.stats.in[:], int(t.kind), frames, uint64(octets))
+	r.add(c.stats.in[:], int(t.kind), frames, uint64(octets))
 }
 
-// sent counts a request, or with no frames a part of one, that made q grow from size.
-func (t *tally) sent(r *run, k kind, frames uint32, q *queue, from uint64) {
-	if t.stats != nil {
-		r.add(t.stats.out[:], int(k), frames, q.total-from)
+// countSent counts what made q grow from size from: frames of kind k, or with
+// none a part of one. mu is held.
+func (c *Conn) countSent(q *queue, k kind, frames uint32, from uint64) {
+	if c.stats == nil {
+		return
 	}
+	r := &c.sent.requests
+	if q == &c.answers {
+		r = &c.sent.answers
+	}
+	r.add(c.stats.out[:], int(k), frames, q.total-from)
 }
 
-// flushRead is called from Serve before it waits.
-func (t *tally) flushRead() {
-	if s := t.stats; s != nil {
-		t.requestsIn.flush(s.in[:])
-		t.responsesIn.flush(s.in[:])
+// flushReceived is called from Serve before it waits.
+func (c *Conn) flushReceived() {
+	if s, t := c.stats, &c.received; s != nil {
+		t.requests.flush(s.in[:])
+		t.responses.flush(s.in[:])
 		t.answered.flush(s.answering.cells[:])
 	}
 }
 
-// flushSent is called before and after each write, with Conn.mu held.
-func (t *tally) flushSent() {
-	if s := t.stats; s != nil {
-		t.requestsOut.flush(s.out[:])
-		t.answersOut.flush(s.out[:])
-		t.forwarded.flush(s.forwarding.cells[:])
-	}
-}
-
-// flushEnd is called at the end, instead of flushSent: what was never written was
-// not sent.
-func (t *tally) flushEnd() {
-	if s := t.stats; s != nil {
+// flushSent is called before and after each write, with mu held. What is never
+// taken for a write was not sent.
+func (c *Conn) flushSent() {
+	if s, t := c.stats, &c.sent; s != nil {
+		t.requests.flush(s.out[:])
+		t.answers.flush(s.out[:])
 		t.forwarded.flush(s.forwarding.cells[:])
 	}
 }
 
 func (r *run) addDuration(d *Durations, t time.Duration) {
-	r.add(d.cells[:], durationCell(t), 1, uint64(max(0, t)))
+	at := int(r.at) // most are like the one before
+	if at == len(durationBounds) || t > durationBounds[at] || at > 0 && t <= durationBounds[at-1] {
+		at = durationCell(t)
+	}
+	r.add(d.cells[:], at, 1, uint64(max(0, t)))
 }
 
 // countForwarded counts one request that was written, now being the time since
 // epoch. mu is held.
 func (c *Conn) countForwarded(k *slot, now time.Duration) {
-	if k.arrived != 0 && c.tally.stats != nil {
-		c.tally.forwarded.addDuration(&c.tally.stats.forwarding, now-k.arrived)
+	if k.arrived != 0 && c.stats != nil {
+		c.sent.forwarded.addDuration(&c.stats.forwarding, now-k.arrived)
 	}
 }
 
 // countAnswered counts the request in a slot whose response has come. It may
 // have come before we were told that the request was written. mu is held.
 func (c *Conn) countAnswered(k *slot) {
-	if c.tally.stats == nil || k.state != slotSent {
+	if c.stats == nil || k.state != slotSent {
 		return
 	}
 	came, took := time.Duration(c.lastRead.Load()), time.Duration(0)
@@ -276,5 +281,5 @@ func (c *Conn) countAnswered(k *slot) {
 	} else {
 		c.countForwarded(k, came)
 	}
-	c.tally.answered.addDuration(&c.tally.stats.answering, took)
+	c.received.answered.addDuration(&c.stats.answering, took)
 }

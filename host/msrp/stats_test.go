@@ -108,9 +108,9 @@ func TestStatsEarlyAnswer(t *testing.T) {
 	k := slot{state: slotSent, arrived: time.Millisecond}
 	c.lastRead.Store(int64(3 * time.Millisecond))
 	c.countAnswered(&k)
-	c.tally.flushRead()
-	c.tally.flushSent()
-	if f, a := c.tally.stats.Forwarding(), c.tally.stats.Answering(); f.Count != 1 || f.Sum != 2*time.Millisecond || a.Count != 1 || a.Sum != 0 {
+	c.flushReceived()
+	c.flushSent()
+	if f, a := c.stats.Forwarding(), c.stats.Answering(); f.Count != 1 || f.Sum != 2*time.Millisecond || a.Count != 1 || a.Sum != 0 {
 		t.Errorf("%+v %+v", f, a)
 	}
 }
