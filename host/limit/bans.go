@@ -163,7 +163,7 @@ func (b *Bans) banned(peer netip.Prefix, now time.Time) bool {
 
 // A Verdict is what a failure leads to.
 type Verdict struct {
-	Delay  time.Duration // to wait before the answer
+	Delay  time.Duration // to wait before the answer; 0 if banned
 	Banned bool
 	New    bool // the ban begins with this failure
 }
@@ -195,7 +195,7 @@ func (b *Bans) Failed(addr netip.Addr, weight float64) Verdict {
 	}
 	delete(b.suspects, peer)
 	b.ban(peer, now)
-	return Verdict{Delay: b.delayFor(s.points), Banned: true, New: true}
+	return Verdict{Banned: true, New: true}
 }
 
 // delayFor doubles with each failure from the third on.

@@ -445,6 +445,6 @@ func ExampleBans() {
 	// {0s false false}
 	// {0s false false}
 	// {1s false false}
-	// {2s true true}
+	// {0s true true}
 	// true
 }

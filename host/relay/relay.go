@@ -35,6 +35,7 @@ import (
 
 	"github.com/parley-msrp/parley/host/auth"
 	"github.com/parley-msrp/parley/host/hook"
+	"github.com/parley-msrp/parley/host/limit"
 	"github.com/parley-msrp/parley/host/msrp"
 	"github.com/parley-msrp/parley/host/transport"
 )
@@ -59,7 +60,12 @@ type Config struct {
 	URIKey  []byte
 	Expires Expires
 	Limits  Limits
-	Log     *slog.Logger // nil = none
+	// Addresses says what counts as one address, and who is not counted so.
+	Addresses limit.Addresses
+	// Bans counts failed AUTHs by address; closing it is up to who made it. nil =
+	// nobody is banned.
+	Bans *limit.Bans
+	Log  *slog.Logger // nil = none
 	// Trace logs the head of every frame at level Info, without credentials
 	// and with session URIs shortened.
 	Trace bool
@@ -84,7 +90,11 @@ type Listener struct {
 	// this listener's URI stands. nil = none; other relays then take this one
 	// for an endpoint.
 	Certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
-	Hooks       Hooks
+	// MediaTypes are those that sessions of this listener may send and be sent,
+	// as in accept-types: "text/plain", "image/*", "*". Others are answered 415
+	// (RFC 4976 §9.4, RELAY-101). Default: all.
+	MediaTypes []string
+	Hooks      Hooks
 }
 
 // Hooks are the decisions of a deployment at one listener.
@@ -169,6 +179,39 @@ type Limits struct {
 	// enough. By default it is kept, and what is sent to it is refused with
 	// 413 until it reads again.
 	CloseSlow bool
+
+	// UserSessions is how many session URIs a user may hold at once, on whatever
+	// connections. 0 = any number.
+	UserSessions int
+	// AddressSessions is the same for an address. 0 = any number.
+	AddressSessions int
+	// AddressConnections is how many connections may come from one address; more
+	// are closed at once. Default: a quarter of Connections, and 100 at least, so
+	// that no address takes them all; negative = any number.
+	AddressConnections int
+	// SessionMessages is how many SENDs a minute a session may send, and how
+	// many it may be sent. Each chunk is one. Methods that are not known count, too.
+	// 0 = any number.
+	SessionMessages int64
+	// SessionBytes is the same for octets of bodies, a second.
+	SessionBytes int64
+	// UserMessages is how many SENDs a minute all sessions of a user may send
+	// together. 0 = any number.
+	UserMessages int64
+	// UserBytes is the same for octets of bodies, a second.
+	UserBytes int64
+	// Burst is how much time's worth of messages and octets may come at once.
+	// Default 10 s, and 64 KiB at least.
+	Burst time.Duration
+	// Throttle is how long nothing is read from a connection whose user sends too
+	// many octets; what would have to wait longer is refused with 413. A connection
+	// that carries several users is never kept waiting. Default 10 s; negative =
+	// not at all.
+	Throttle time.Duration
+	// Message is how many octets a message may have. 0 = any number.
+	Message int64
+	// Chunk is the same for the body of one SEND.
+	Chunk int64
 }
 
 func or[T comparable](v, def T) T {
@@ -220,6 +263,9 @@ func (c *Config) Validate() error {
 	if c.URIKey != nil && len(c.URIKey) != 32 {
 		fault("relay: URIKey has %d octets, not 32", len(c.URIKey))
 	}
+	if err := c.Addresses.Validate(); err != nil {
+		fault("relay: addresses: %w", err)
+	}
 	e := c.expires()
 	if e.Min <= 0 || e.Default < e.Min || e.Max < e.Default {
 		fault("relay: expires must grow from min (%v) by default (%v) to max (%v)", e.Min, e.Default, e.Max)
@@ -261,6 +307,8 @@ type Relay struct {
 	unreached map[target]time.Time // next hops not to be tried before
 	sessions  map[string]*entry    // by session-id
 	inner     map[string]*inner    // relays through which session URIs were given, by name
+	accounts  map[string]*account  // by user
+	places    map[netip.Prefix]*place
 }
 
 // New returns a relay; Close must be called when it is no longer served.
@@ -273,6 +321,7 @@ func New(cfg Config) (*Relay, error) {
 		listeners: map[string]*Listener{}, interfaces: map[string]*Interface{},
 		conns: map[*conn]struct{}{}, targets: map[target]*conn{}, unreached: map[target]time.Time{}, sessions: map[string]*entry{},
 		inner: map[string]*inner{}, epoch: rand.Uint64(), dialTLS: map[string]*tls.Config{},
+		accounts: map[string]*account{}, places: map[netip.Prefix]*place{},
 	}
 	if cfg.URIKey != nil {
 		r.seal = newSeal(cfg.URIKey)
@@ -363,6 +412,24 @@ const (
 	reportsMade
 	droppedResponse
 	droppedReport
+
+	refusedUserSessions    // 403
+	refusedAddressSessions // 403
+	refusedBanned          // 403: AUTH from a banned address
+	refusedSessionMessages // 413, as all that follow
+	refusedSessionBytes
+	refusedUserMessages
+	refusedUserBytes
+	refusedPeerMessages // too many to a session
+	refusedPeerBytes
+	refusedMessage // too large
+	refusedChunk
+	refusedType   // 415
+	closedBanned  // a new connection from a banned address
+	closedAddress // too many connections from one address
+	madeBan
+	delayedAuth // the answer to a wrong password was held back
+	throttled   // nothing was read for a while: too many bytes
 	reasons
 )
 
@@ -370,6 +437,9 @@ var reasonNames = [reasons]string{
 	"syntax", "foreign", "unknown_session", "guard", "hook", "credentials", "challenge", "limit", "slow_receiver",
 	"unreachable", "method", "relay", "probation", "failures", "idle", "connections", "closed_slow_receiver", "report_made",
 	"response_dropped", "report_dropped",
+	"user_sessions", "address_sessions", "ban_auth", "session_messages", "session_bytes", "user_messages", "user_bytes",
+	"peer_messages", "peer_bytes", "message_size", "chunk_size", "media_type", "ban_connection", "address_connections",
+	"ban_made", "auth_delayed", "throttled",
 }
 
 func (r *Relay) count(why reason) { r.counters[why].Add(1) }
@@ -379,6 +449,8 @@ type Stats struct {
 	Connections int               // open, dialled ones included
 	Dialled     int               // of them to next hops
 	Sessions    int               // live session URIs given to clients
+	Users       int               // who have them
+	Banned      int               // addresses, now
 	Counts      map[string]uint64 // of refusals, drops and closes, by reason, since New
 }
 
@@ -388,6 +460,9 @@ func (r *Relay) Stats() Stats {
 	for i, name := range reasonNames {
 		s.Counts[name] = r.counters[i].Load()
 	}
+	if r.cfg.Bans != nil {
+		s.Banned = r.cfg.Bans.Active()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.Connections, s.Dialled = len(r.conns), len(r.targets)
@@ -396,6 +471,11 @@ func (r *Relay) Stats() Stats {
 	}
 	for _, in := range r.inner {
 		s.Sessions += len(in.sessions)
+	}
+	for _, a := range r.accounts {
+		if a.sessions > 0 {
+			s.Users++
+		}
 	}
 	return s
 }
@@ -436,6 +516,9 @@ func (r *Relay) Check() error {
 	}
 	if entries != len(r.sessions) {
 		errs = append(errs, fmt.Errorf("%d session URIs in the table, %d on connections", len(r.sessions), entries))
+	}
+	if err := r.checkCounts(); err != nil {
+		errs = append(errs, err)
 	}
 	for t, c := range r.targets {
 		if _, ok := r.conns[c]; !ok || c.target != t {
