@@ -73,6 +73,8 @@ func TestMetrics(t *testing.T) {
 	for _, line := range []string{
 		"parley_connections 0",
 		"parley_sessions 0",
+		"parley_users 0",
+		"parley_bans 0",
 		`parley_relay_events_total{reason="syntax"} 0`,
 		`parley_plugin_calls_total{hook="on_authenticate",plugin="my-users",verdict="deny"} 1`,
 		`parley_plugin_failures_total{kind="trap",plugin="my-users"} 1`,

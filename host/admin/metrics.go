@@ -18,6 +18,8 @@ var (
 	connections = metric("connections", "Open MSRP connections.")
 	dialled     = metric("connections_dialled", "Open MSRP connections to next hops.")
 	sessions    = metric("sessions", "Live session URIs given to clients.")
+	users       = metric("users", "Users who have sessions.")
+	bans        = metric("bans", "Addresses that are banned now.")
 	events      = metric("relay_events_total", "Refusals, drops, closes and REPORTs made, by reason.", "reason")
 
 	pluginCalls        = metric("plugin_calls_total", "Calls of plugins that ended with a verdict.", "plugin", "hook", "verdict")
@@ -49,6 +51,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	put(connections, prometheus.GaugeValue, float64(st.Connections))
 	put(dialled, prometheus.GaugeValue, float64(st.Dialled))
 	put(sessions, prometheus.GaugeValue, float64(st.Sessions))
+	put(users, prometheus.GaugeValue, float64(st.Users))
+	put(bans, prometheus.GaugeValue, float64(st.Banned))
 	for reason, n := range st.Counts {
 		put(events, prometheus.CounterValue, float64(n), reason)
 	}
