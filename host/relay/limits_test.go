@@ -15,6 +15,7 @@ import (
 
 	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/limit"
+	"github.com/parley-msrp/parley/host/msrp"
 	"github.com/parley-msrp/parley/host/msrptest"
 )
 
@@ -411,5 +412,103 @@ func TestEveryLimit(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestFloodOfOne: an address that opens connections, guesses passwords and sends
+// nonsense as fast as it can is banned, and costs another one nothing.
+func TestFloodOfOne(t *testing.T) {
+	change := func(c *Config) {
+		banAfter(t, c, 20)
+		c.Limits.AddressConnections = 200
+	}
+	inWorld(t, change, func(w *world) {
+		const wrong = `Authorization: Digest username="x", realm="example", nonce="x", qop=auth, nc=00000001, cnonce="x", response="00000000000000000000000000000000"`
+		for i := range 300 {
+			nc := w.lns["edge"].DialFrom(from("198.51.100.66"))
+			defer nc.Close()
+			text := frame("aaaa", "AUTH", relayURI, "msrp://x.invalid:9/x;tcp", wrong) + "-------aaaa$\n"
+			if i%3 == 0 {
+				text = strings.ReplaceAll(text, "msrp://x", "msrp://r.invalid:9/r;tcp msrp://x") // as if from a relay
+			}
+			_, _ = nc.Write([]byte(strings.ReplaceAll(strings.Repeat(text, 50), "\n", "\r\n"))) // it may be closed by now
+		}
+		start := time.Now()
+		a, b := w.clientAt("192.0.2.10", "alice"), w.clientAt("192.0.2.11", "bob")
+		w.through(a, b, 10, "hi")
+		if d := time.Since(start); d != 0 {
+			t.Errorf("took %v", d)
+		}
+		w.strangerAt("198.51.100.66").WantClosed()
+		time.Sleep(time.Minute)
+		if st := w.r.Stats(); st.Banned != 1 || st.Connections != 2 || st.Counts["ban_made"] != 1 || st.Counts["credentials"] > 400 {
+			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// TestDelayEnds: a relay that stops does not wait for those who wait for their
+// answer.
+func TestDelayEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, func(c *Config) { banAfter(t, c, 20) })
+		for i := range 4 {
+			c := w.strangerAt("198.51.100.1")
+			c.Send(frame("aaaa", "AUTH", relayURI, c.uri) + "-------aaaa$")
+			to := answer(t, c.WantResponse("aaaa", 401).Get("WWW-Authenticate"), "bob", "wrong")
+			c.Send(frame("bbbb", "AUTH", relayURI, c.uri, "Authorization: "+to) + "-------bbbb$")
+			if i < 2 {
+				c.WantResponse("bbbb", 401)
+			}
+			synctest.Wait()
+		}
+		start := time.Now()
+		w.stop()
+		if d := time.Since(start); d >= 2*time.Second {
+			t.Errorf("took %v", d)
+		}
+	})
+}
+
+// TestLimitAllocates: limits that let a message through cost no allocation.
+func TestLimitAllocates(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	w := newLine(t, 2048)
+	w.a.routes = map[string]*route{}
+	rate := limit.NewMeter(limit.Rates{Messages: 1 << 40, Bytes: 1 << 40})
+	tl := &toll{message: 1 << 20, chunk: 1 << 20, types: [][]string{{"image/*", "text/plain"}}}
+	for range 3 {
+		tl.add(rate, refusedSessionMessages, refusedSessionBytes, "")
+	}
+	rt := &route{in: w.a, toll: tl}
+	rd := bytes.NewReader(nil)
+	reader := msrp.NewReader(rd, msrp.Limits{})
+	if n := testing.AllocsPerRun(100, func() {
+		rd.Reset(w.frames)
+		p, err := reader.Next()
+		if err != nil || !p.Last || !w.a.pay(rt, p) {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	w.r.Close()
+}
+
+func BenchmarkPay(b *testing.B) {
+	w := newLine(b, 2048)
+	defer w.r.Close()
+	tl := &toll{message: 1 << 20, types: [][]string{{"image/*", "text/plain"}}}
+	tl.add(limit.NewMeter(limit.Rates{Messages: 1 << 40, Bytes: 1 << 40}), 0, 0, "")
+	rt := &route{in: w.a, toll: tl}
+	p, err := msrp.NewReader(bytes.NewReader(w.frames), msrp.Limits{}).Next()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		w.a.pay(rt, p)
 	}
 }
