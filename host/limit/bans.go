@@ -175,11 +175,18 @@ func (b *Bans) Failed(addr netip.Addr, weight float64) Verdict {
 	if !ok {
 		return Verdict{}
 	}
-	now := time.Now()
+	v, x := b.failed(peer, weight, time.Now())
+	if v.New {
+		b.log.Info("address banned: too many wrong passwords", "address", peer, "for", x.length.String(), "times", x.times)
+	}
+	return v
+}
+
+func (b *Bans) failed(peer netip.Prefix, weight float64, now time.Time) (v Verdict, x ban) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.banned(peer, now) {
-		return Verdict{Banned: true}
+		return Verdict{Banned: true}, x
 	}
 	s, known := b.suspects[peer]
 	if !known && len(b.suspects) >= b.cfg.entries() {
@@ -191,11 +198,10 @@ func (b *Bans) Failed(addr netip.Addr, weight float64) Verdict {
 	s.points += weight
 	if s.points < float64(b.cfg.after()) {
 		b.suspects[peer] = s
-		return Verdict{Delay: b.delayFor(s.points)}
+		return Verdict{Delay: b.delayFor(s.points)}, x
 	}
 	delete(b.suspects, peer)
-	b.ban(peer, now)
-	return Verdict{Banned: true, New: true}
+	return Verdict{Banned: true, New: true}, b.ban(peer, now)
 }
 
 // delayFor doubles with each failure from the third on.
@@ -235,7 +241,7 @@ func (b *Bans) dropSuspect(now time.Time) {
 }
 
 // ban bans peer. b.mu is held.
-func (b *Bans) ban(peer netip.Prefix, now time.Time) {
+func (b *Bans) ban(peer netip.Prefix, now time.Time) ban {
 	x, known := b.bans[peer]
 	if !known || x.forgotten(now) {
 		x = ban{}
@@ -248,7 +254,7 @@ func (b *Bans) ban(peer netip.Prefix, now time.Time) {
 	}
 	b.bans[peer] = x
 	b.changed()
-	b.log.Info("address banned: too many wrong passwords", "address", peer, "for", x.length.String(), "times", x.times)
+	return x
 }
 
 // makeRoom drops the ban that ends, or ended, first, if there is no room for one

@@ -177,17 +177,27 @@ func (c *conn) shunned(h *msrp.Head, name string) bool {
 	return true
 }
 
-// blame counts a wrong password against the address of c and reports whether that
-// is banned now. Before it returns it waits, and the peer with it.
+// blame counts a wrong password against the address of c and has the peer wait
+// for its answer. It reports whether the address is banned now.
+func (c *conn) blame(relayed bool) (banned bool) {
+	v := c.accuse(relayed)
+	if v.Delay > 0 && !relayed {
+		c.r.count(delayedAuth)
+		c.m.Pause(v.Delay)
+	}
+	return v.Banned
+}
+
+// accuse counts a wrong password against the address of c.
 //
 // Users with sessions at the address share the blame, so that a school is not
 // banned for a few pupils; so do those behind a relay that cannot prove to be one,
 // who are not made to wait for each other, either (RELAY-40): ten of their wrong
 // passwords count as one.
-func (c *conn) blame(relayed bool) (banned bool) {
+func (c *conn) accuse(relayed bool) (v limit.Verdict) {
 	r := c.r
 	if r.cfg.Bans == nil {
-		return false
+		return v
 	}
 	weight := 1.0
 	r.mu.Lock()
@@ -198,15 +208,10 @@ func (c *conn) blame(relayed bool) (banned bool) {
 	if relayed {
 		weight /= 10
 	}
-	v := r.cfg.Bans.Failed(c.remote.Addr(), weight)
-	if v.New {
+	if v = r.cfg.Bans.Failed(c.remote.Addr(), weight); v.New {
 		r.count(madeBan)
 	}
-	if v.Delay > 0 && !relayed {
-		r.count(delayedAuth)
-		c.m.Pause(v.Delay)
-	}
-	return v.Banned
+	return v
 }
 
 // Bans returns the bans by address, or nil if there are none in this relay.

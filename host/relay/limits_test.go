@@ -400,6 +400,22 @@ func TestEveryLimit(t *testing.T) {
 			time.Sleep(5 * time.Minute)
 			w.clientAt("198.51.100.1", "bob")
 		}, map[string]uint64{"credentials": 8, "auth_delayed": 3, "ban_made": 1, "ban_connection": 1, "ban_auth": 2}},
+		{"wrong passwords at another relay", func(c *Config) { banAfter(t, c, 2) }, func(w *world) {
+			a := w.clientAt("198.51.100.1", "alice")
+			ln := w.host("outer.example")
+			var p *msrptest.Peer
+			for range 4 { // each is half of hers
+				tid := a.id()
+				a.Send(frame(tid, "AUTH", a.use+" msrp://outer.example:1;tcp", a.uri, "Authorization: Digest x=y") + "-------" + tid + "$")
+				if p == nil {
+					p = w.accept(ln)
+				}
+				p.Respond(p.WantRequest("AUTH"), 401)
+				a.WantResponse(tid, 401)
+			}
+			w.strangerAt("198.51.100.1").WantClosed()
+			a.auth(w.t, relayURI, "alice") // she stays
+		}, map[string]uint64{"ban_made": 1, "ban_connection": 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inWorld(t, tt.change, func(w *world) {
