@@ -212,6 +212,7 @@ func TestChain(t *testing.T) {
 				chat("one1")
 
 				r2.stop()
+				synctest.Wait() // r1 has seen it
 				a.Send(send("lost", a.use+" "+b.path(), a.uri, "mlost", "hello"))
 				a.WantResponse("lost", 200)
 				if f := a.WantRequest("REPORT"); !strings.HasPrefix(f.Get("Status"), "000 4") {
