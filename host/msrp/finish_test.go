@@ -347,19 +347,20 @@ func TestPause(t *testing.T) {
 				whole bool
 				took  time.Duration
 			}
-			paused := make(chan outcome, 1)
+			var paused atomic.Pointer[outcome]
 			pause := func(c *msrp.Conn, p *msrp.Piece) {
 				_ = c.Respond(p.Head, 200, "", nil)
 				c.Touch(c)
 				start := time.Now()
 				whole := c.Pause(time.Minute)
-				paused <- outcome{whole, time.Since(start)}
+				paused.Store(&outcome{whole, time.Since(start)})
 			}
 			served(t, msrp.Limits{}, pause, func(t *testing.T, c *msrp.Conn, p *msrptest.Peer, far net.Conn, ended <-chan error) {
 				p.SendFrame(msrptest.FrameSpec{Method: "SEND", To: nearURI, From: farURI, TID: "aaaa"})
 				p.WantResponse("aaaa", 200)
 				time.AfterFunc(time.Second, func() { tt.end(c) })
-				if got := <-paused; got != (outcome{tt.took == time.Minute, tt.took}) {
+				time.Sleep(2 * time.Minute)
+				if got := paused.Load(); got == nil || *got != (outcome{tt.took == time.Minute, tt.took}) {
 					t.Errorf("%+v", got)
 				}
 			})
