@@ -27,6 +27,7 @@ import (
 	"github.com/parley-msrp/parley/host/admin"
 	"github.com/parley-msrp/parley/host/auth"
 	"github.com/parley-msrp/parley/host/hook"
+	"github.com/parley-msrp/parley/host/limit"
 	"github.com/parley-msrp/parley/host/relay"
 	"github.com/parley-msrp/parley/host/transport"
 	"github.com/parley-msrp/parley/host/wasm"
@@ -42,6 +43,7 @@ type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	relay    *relay.Relay
+	bans     *limit.Bans                        // nil when nobody is banned
 	certs    map[string]*transport.Certificates // by listener
 	watchers []func(context.Context) error
 	plugins  *wasm.Host // nil without plugins
@@ -81,6 +83,15 @@ func New(cfg Config, log *slog.Logger) (_ *Server, err error) {
 	if rc.Relays.Roots, err = transport.Authorities(cfg.Relay.Relays.CA); err != nil {
 		return nil, fmt.Errorf("relay.relays.ca: %w", err)
 	}
+	rc.Addresses = cfg.Relay.addresses()
+	if cfg.Relay.Bans.After >= 0 {
+		bc := cfg.Relay.bans()
+		bc.Log = log
+		if s.bans, err = limit.NewBans(bc); err != nil {
+			return nil, fmt.Errorf("relay.bans: %w", err)
+		}
+		rc.Bans = s.bans
+	}
 	var k keys
 	if cfg.Relay.KeyFile != "" {
 		if k, err = loadKeys(cfg.Relay.KeyFile, log); err != nil {
@@ -114,7 +125,7 @@ func New(cfg Config, log *slog.Logger) (_ *Server, err error) {
 			return nil, err
 		}
 		rc.Listeners = append(rc.Listeners, relay.Listener{
-			Name: name, URI: l.URI, Aliases: l.Aliases, Advertise: l.Advertise, PlainAuth: l.PlainAuth,
+			Name: name, URI: l.URI, Aliases: l.Aliases, Advertise: l.Advertise, PlainAuth: l.PlainAuth, MediaTypes: l.MediaTypes,
 			Hooks: relay.Hooks{
 				Authenticate:    auths,
 				SelectInterface: selects,
@@ -136,6 +147,9 @@ func New(cfg Config, log *slog.Logger) (_ *Server, err error) {
 func (s *Server) Close() {
 	if s.relay != nil {
 		s.relay.Close()
+	}
+	if s.bans != nil {
+		s.bans.Close()
 	}
 	if s.plugins != nil {
 		s.plugins.Close()

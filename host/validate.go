@@ -6,11 +6,14 @@ import (
 	"maps"
 	"net"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/parley-msrp/parley/host/auth"
+	"github.com/parley-msrp/parley/host/limit"
 	"github.com/parley-msrp/parley/host/relay"
 )
 
@@ -101,12 +104,20 @@ func (v *validator) listener(key string, l Listener, bound map[string]string) {
 	if _, ok := v.c.Listeners[l.Advertise]; l.Advertise != "" && !ok {
 		v.fault(key+".advertise", "there is no listener %q", l.Advertise)
 	}
+	for i, mt := range l.MediaTypes {
+		if !mediaType.MatchString(mt) {
+			v.fault(fmt.Sprintf("%s.media_types.%d", key, i), "%q is no media type; write it as text/plain, image/* or *", mt)
+		}
+	}
 	v.chain(key+".hooks.authenticate", l.Hooks.Authenticate, "static", "htdigest")
 	v.chain(key+".hooks.select_interface", l.Hooks.SelectInterface, "table")
 	if len(l.Hooks.Authenticate) > 0 && !l.URI.Secure && !l.PlainAuth {
 		v.fault(key+".hooks.authenticate", "AUTH needs TLS (RFC 4976 §6.3): make the uri msrps, or set plain_auth: true where the network is closed")
 	}
 }
+
+// mediaType is an entry of accept-types (RFC 4975 §8.6), without parameters.
+var mediaType = regexp.MustCompile(`^(\*|[A-Za-z0-9!#$%&'+.^_|~-]+/(\*|[A-Za-z0-9!#$%&'+.^_|~-]+))$`)
 
 // bind checks an address to listen on, which nobody else may have.
 func (v *validator) bind(key, bind string, bound map[string]string) {
@@ -198,6 +209,17 @@ func (v *validator) provider(key string, p Provider) {
 }
 
 func (v *validator) relay(r *Relay) {
+	v.bans(r)
+	for key, n := range map[string]int64{
+		"user_sessions": int64(r.Limits.UserSessions), "address_sessions": int64(r.Limits.AddressSessions),
+		"session_messages": int64(r.Limits.SessionMessages), "session_bytes": int64(r.Limits.SessionBytes),
+		"user_messages": int64(r.Limits.UserMessages), "user_bytes": int64(r.Limits.UserBytes),
+		"burst": int64(r.Limits.Burst), "message": int64(r.Limits.Message), "chunk": int64(r.Limits.Chunk),
+	} {
+		if n < 0 {
+			v.fault("relay.limits."+key, "must not be negative")
+		}
+	}
 	if len(v.c.Listeners) > 0 && v.c.realm() == "" {
 		v.fault("relay.realm", "is needed, since the listeners have different hosts")
 	}
@@ -226,6 +248,40 @@ func (v *validator) relay(r *Relay) {
 	}
 	if e := r.Expires; e.Min < 0 || e.Max < 0 || e.Default < 0 || e.Max > 0 && e.Min > e.Max || e.Default > 0 && (e.Default < e.Min || e.Max > 0 && e.Default > e.Max) {
 		v.fault("relay.expires", "must grow from min by default to max")
+	}
+}
+
+func (v *validator) bans(r *Relay) {
+	a := r.addresses()
+	v.joined("relay.addresses", a.Validate())
+	for i, p := range r.Addresses.Exempt {
+		if p.Addr().Is4In6() {
+			v.fault(fmt.Sprintf("relay.addresses.exempt.%d", i), "write %v as an IPv4 prefix", p)
+		}
+	}
+	if r.Bans.After < 0 {
+		return
+	}
+	b := r.bans()
+	b.Addresses = limit.Addresses{} // told above
+	v.joined("relay.bans", b.Validate())
+	if b.File == "" {
+		return
+	}
+	if info, err := os.Stat(filepath.Dir(b.File)); err != nil {
+		v.fault("relay.bans.file", "%v", err)
+	} else if !info.IsDir() {
+		v.fault("relay.bans.file", "%s is no directory", filepath.Dir(b.File))
+	}
+}
+
+// joined takes the faults of a part, each of which begins with the key below key.
+func (v *validator) joined(key string, err error) {
+	if err == nil {
+		return
+	}
+	for _, err := range err.(interface{ Unwrap() []error }).Unwrap() {
+		v.faults = append(v.faults, fmt.Errorf("%s.%w", key, err))
 	}
 }
 

@@ -112,6 +112,13 @@ func TestFaults(t *testing.T) {
 		{"pprof without a listener", minimal + "admin: {pprof: true}\n", "admin.bind: is needed for pprof"},
 		{"interface of a rule", minimal + "providers: {t: {type: table, rules: [{interface: x}]}}\n", `providers.t.rules.0.interface: there is no interface "x"`},
 		{"interface's listener", minimal + "interfaces: {i: {listener: x}}\n", `interfaces.i.listener: there is no listener "x"`},
+		{"media type", strings.Replace(minimal, "}", ", media_types: [text/plain, text, \"image/*\"]}", 1), `listeners.edge.media_types.1: "text" is no media type`},
+		{"media type with a parameter", strings.Replace(minimal, "}", ", media_types: [text/plain;charset=utf-8]}", 1), "listeners.edge.media_types.0: "},
+		{"negative limit", minimal + "relay: {limits: {user_sessions: -1}}\n", "relay.limits.user_sessions: must not be negative"},
+		{"prefix length", minimal + "relay: {addresses: {ipv4: 33}}\n", "relay.addresses.ipv4: /33 is no prefix length"},
+		{"exempt", minimal + "relay: {addresses: {exempt: [\"::ffff:10.0.0.0/104\"]}}\n", "relay.addresses.exempt.0: write "},
+		{"bans", minimal + "relay: {bans: {time: 2h, max_time: 1h}}\n", "relay.bans.max_time: must not be less than time"},
+		{"directory of bans", minimal + "relay: {bans: {file: nowhere/bans.json}}\n", "relay.bans.file: stat nowhere"},
 		{"algorithm", minimal + "relay: {digest: {algorithms: [SHA1]}}\n", "relay.digest.algorithms.0: "},
 		{"expires", minimal + "relay: {expires: {min: 2h, max: 1h}}\n", "relay.expires: must grow"},
 		{"prefix", minimal + "relay: {dial: {allow: [ten]}}\n", "relay.dial.allow"},
@@ -205,4 +212,34 @@ func FuzzConfig(f *testing.F) {
 			t.Errorf("accepted without a listener: %q", text)
 		}
 	})
+}
+
+func TestLimits(t *testing.T) {
+	text := strings.Replace(minimal, "}", ", media_types: [text/plain, image/*, \"*\"]}", 1) + `
+relay:
+  limits: {user_sessions: 5, address_sessions: 6, address_connections: -1, session_messages: 1k, session_bytes: 1MB, user_messages: 7, user_bytes: 8, burst: 2s, throttle: -1s, message: 10MB, chunk: 64KiB}
+  addresses: {ipv4: 24, ipv6: 56, exempt: []}
+  bans: {after: 5, window: 1m, delay: 2s, max_delay: 4s, time: 1m, max_time: 2m, entries: 100, file: bans.json}
+`
+	cfg, err := Parse([]byte(text), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(host.Limits{
+		UserSessions: 5, AddressSessions: 6, AddressConnections: -1, SessionMessages: 1000, SessionBytes: 1e6, UserMessages: 7, UserBytes: 8,
+		Burst: 2 * time.Second, Throttle: -time.Second, Message: 10e6, Chunk: 64 << 10,
+	}, cfg.Relay.Limits); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(host.Bans{
+		After: 5, Window: time.Minute, Delay: 2 * time.Second, MaxDelay: 4 * time.Second, Time: time.Minute, MaxTime: 2 * time.Minute, Entries: 100, File: "bans.json",
+	}, cfg.Relay.Bans); diff != "" {
+		t.Error(diff)
+	}
+	if a := cfg.Relay.Addresses; a.IPv4 != 24 || a.IPv6 != 56 || a.Exempt == nil || len(a.Exempt) != 0 {
+		t.Errorf("%+v", a) // an empty list is not the default
+	}
+	if len(cfg.Listeners["edge"].MediaTypes) != 3 {
+		t.Errorf("%v", cfg.Listeners["edge"].MediaTypes)
+	}
 }

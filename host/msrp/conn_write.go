@@ -168,6 +168,15 @@ func (c *Conn) await(d time.Duration, ready func() bool) error {
 	return c.err
 }
 
+// Pause waits for d, or until the connection has ended or is to: then it returns
+// early, and false. A handler may call it, to have its peer wait.
+func (c *Conn) Pause(d time.Duration) bool {
+	c.FlushTouched()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.await(d, func() bool { return c.finish != nil }) == ErrFull
+}
+
 // roomWithin waits until a request of n octets can be sent, for d at most; then
 // it returns ErrFull. mu is held. Who waits gets in line: without it the
 // one whom the scheduler prefers gets all the room (CORE-57), and a large

@@ -487,6 +487,11 @@ func acceptsType[T ~string | ~[]byte](entries []string, contentType T) bool {
 	})
 }
 
+// AcceptsType reports whether a Content-Type is one of entries, each as in the
+// SDP attribute accept-types: a media type, such as "text/plain", or "image/*",
+// or "*" (RFC 4975 §8.6). Case and parameters do not count. No entries allow all.
+func AcceptsType(entries []string, contentType []byte) bool { return acceptsType(entries, contentType) }
+
 func bareType(s string) string {
 	s, _, _ = strings.Cut(s, ";")
 	return strings.TrimSpace(s)

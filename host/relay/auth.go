@@ -43,6 +43,9 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		c.refuse(h, refusedSyntax, 400, "Bad Authorization")
 		return
 	}
+	if relay == "" && c.shunned(h, cred.Username) {
+		return
+	}
 	// RFC 4976 §9.1 (RELAY-72): the digest is over the rightmost To-Path URI.
 	uri := string(h.To.Last())
 	check, err := c.r.cfg.Auth.Check(c.nonceConn(relay), cred)
@@ -113,9 +116,14 @@ func (c *conn) challenge(h *msrp.Head, why reason, stale bool) {
 // clients of another relay is kept (RELAY-40); then that client is refused.
 func (c *conn) wrongCredentials(h *msrp.Head) {
 	c.authEnded(authWrong)
+	relayed := len(h.From.Rest()) > 0
+	banned := c.relayOf(h.From) == "" && c.blame(relayed)
 	c.challenge(h, refusedAuth, false)
 	max := or(c.r.cfg.Limits.AuthFailures, 5)
-	if len(h.From.Rest()) > 0 {
+	if banned && !relayed {
+		c.finish(errBanned)
+	}
+	if relayed {
 		if c.wrongBy == nil || len(c.wrongBy) >= or(c.r.cfg.Limits.Routes, 256) {
 			c.wrongBy = map[string]int{}
 		}
@@ -152,9 +160,9 @@ func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, r
 	if l.Advertise != "" {
 		shown = c.r.listeners[l.Advertise]
 	}
-	if !c.r.newSession(c, s, relay, shown, lifetime) {
+	if d := c.r.newSession(c, s, relay, shown, lifetime, &reply.Limits); d != nil {
 		c.authEnded(authLimit)
-		c.refuse(h, refusedLimit, 403, "Too many sessions on this connection")
+		c.refuse(h, d.why, d.code, d.comment)
 		return
 	}
 	lines := fmt.Appendf(nil, "Use-Path: %s\r\nExpires: %d\r\nAuthentication-Info: %s\r\n",

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/parley-msrp/parley/host/auth"
+	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/msrp"
 )
 
@@ -74,8 +75,8 @@ func newLine(t testing.TB, body int) *line {
 		back := uri(fmt.Sprintf("msrp://c%d.invalid:9/c;tcp", i))
 		s := &session{listener: l}
 		s.back.Store(&back)
-		if !w.r.newSession(c, s, "", l, time.Hour) {
-			t.Fatal("no session")
+		if d := w.r.newSession(c, s, "", l, time.Hour, &hook.Limits{}); d != nil {
+			t.Fatal(d)
 		}
 		path[i] = string(s.main.raw)
 	}

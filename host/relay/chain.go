@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/msrp"
 )
 
@@ -327,6 +328,7 @@ func (r *Relay) revive(u *msrp.URI) *entry {
 		r.groups[l.Name].count(refusedLimit)
 		return nil
 	}
+	r.enrol(s, &hook.Limits{}) // what the hook said then is not sealed
 	s.main = r.enter(s, l, u.Session)
 	s.began()
 	s.timer = time.AfterFunc(left, func() { s.end("expired") })

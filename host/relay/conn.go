@@ -27,6 +27,7 @@ var (
 	errFailures  = errors.New("too many unsuccessful requests")
 	errIdle      = errors.New("idle")
 	errSlow      = errors.New("does not read what is sent to it")
+	errBanned    = errors.New("too many wrong passwords from this address")
 )
 
 // A conn is a connection of the relay: to a client, to a peer, or to a next hop.
@@ -61,6 +62,7 @@ type conn struct {
 	// Guarded by r.mu.
 	sessions map[*session]struct{}
 	inner    []*inner // relays that it was met to be of
+	place    *place   // where it counts; nil = nowhere
 	opener   *conn    // for whom it was dialled
 	opened   int      // dialled connections that were opened for this one
 }
@@ -86,7 +88,7 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 	c := r.newConn(l)
 	c.log = c.log.With("listener", l.Name, "remote", nc.RemoteAddr().String())
 	r.mu.Lock()
-	full := len(r.conns) >= or(r.cfg.Limits.Connections, 20000)
+	full := len(r.conns) >= r.cfg.Limits.connections()
 	if !full {
 		r.conns[c] = struct{}{}
 	}
@@ -94,6 +96,12 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 	if full {
 		c.count(closedFull)
 		c.group.closed.add("limit", 1)
+		nc.Close()
+		return
+	}
+	if closed := c.admit(addrPort(nc.RemoteAddr())); closed != "" {
+		r.forget(c)
+		c.group.closed.add(closed, 1)
 		nc.Close()
 		return
 	}
@@ -211,6 +219,7 @@ func (r *Relay) forget(c *conn) []*session {
 	defer r.mu.Unlock()
 	c.gone.Store(true)
 	delete(r.conns, c)
+	c.leave()
 	if r.targets[c.target] == c {
 		delete(r.targets, c.target)
 	}

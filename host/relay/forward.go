@@ -22,7 +22,7 @@ type current struct {
 // ServePiece implements [msrp.Handler].
 func (c *conn) ServePiece(_ *msrp.Conn, p *msrp.Piece) {
 	if !p.First {
-		if t := c.cur.transfer; t != nil {
+		if t := c.cur.transfer; t != nil && (t.rt.toll == nil || c.payMore(t, p)) {
 			c.continueTransfer(t, p)
 		}
 		return
@@ -38,6 +38,9 @@ func (c *conn) ServePiece(_ *msrp.Conn, p *msrp.Piece) {
 		if rt = c.resolve(p); rt == nil {
 			return
 		}
+	}
+	if rt.toll != nil && !c.pay(rt, p) {
+		return
 	}
 	switch {
 	case !h.Is("SEND"):

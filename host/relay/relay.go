@@ -34,6 +34,7 @@ import (
 
 	"github.com/parley-msrp/parley/host/auth"
 	"github.com/parley-msrp/parley/host/hook"
+	"github.com/parley-msrp/parley/host/limit"
 	"github.com/parley-msrp/parley/host/msrp"
 	"github.com/parley-msrp/parley/host/transport"
 )
@@ -58,7 +59,12 @@ type Config struct {
 	URIKey  []byte
 	Expires Expires
 	Limits  Limits
-	Log     *slog.Logger // nil = none
+	// Addresses says what counts as one address, and who is not counted so.
+	Addresses limit.Addresses
+	// Bans counts failed AUTHs by address; closing it is up to who made it. nil =
+	// nobody is banned.
+	Bans *limit.Bans
+	Log  *slog.Logger // nil = none
 	// Trace logs the head of every frame at level Info, without credentials
 	// and with session URIs shortened.
 	Trace bool
@@ -83,7 +89,11 @@ type Listener struct {
 	// this listener's URI stands. nil = none; other relays then take this one
 	// for an endpoint.
 	Certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
-	Hooks       Hooks
+	// MediaTypes are those that sessions of this listener may send and be sent,
+	// as in accept-types: "text/plain", "image/*", "*". Others are answered 415
+	// (RFC 4976 §9.4, RELAY-101). Default: all.
+	MediaTypes []string
+	Hooks      Hooks
 }
 
 // Hooks are the decisions of a deployment at one listener.
@@ -168,6 +178,39 @@ type Limits struct {
 	// enough. By default it is kept, and what is sent to it is refused with
 	// 413 until it reads again.
 	CloseSlow bool
+
+	// UserSessions is how many session URIs a user may hold at once, on whatever
+	// connections. 0 = any number.
+	UserSessions int
+	// AddressSessions is the same for an address. 0 = any number.
+	AddressSessions int
+	// AddressConnections is how many connections may come from one address; more
+	// are closed at once. Default: a quarter of Connections, and 100 at least, so
+	// that no address takes them all; negative = any number.
+	AddressConnections int
+	// SessionMessages is how many SENDs a minute a session may send, and how
+	// many it may be sent. Each chunk is one. Methods that are not known count, too.
+	// 0 = any number.
+	SessionMessages int64
+	// SessionBytes is the same for octets of bodies, a second.
+	SessionBytes int64
+	// UserMessages is how many SENDs a minute all sessions of a user may send
+	// together. 0 = any number.
+	UserMessages int64
+	// UserBytes is the same for octets of bodies, a second.
+	UserBytes int64
+	// Burst is how much time's worth of messages and octets may come at once.
+	// Default 10 s, and 64 KiB at least.
+	Burst time.Duration
+	// Throttle is how long nothing is read from a connection whose user sends too
+	// many octets; what would have to wait longer is refused with 413. A connection
+	// that carries several users is never kept waiting. Default 10 s; negative =
+	// not at all.
+	Throttle time.Duration
+	// Message is how many octets a message may have. 0 = any number.
+	Message int64
+	// Chunk is the same for the body of one SEND.
+	Chunk int64
 }
 
 func or[T comparable](v, def T) T {
@@ -221,6 +264,9 @@ func (c *Config) Validate() error {
 	if c.URIKey != nil && len(c.URIKey) != 32 {
 		fault("relay: URIKey has %d octets, not 32", len(c.URIKey))
 	}
+	if err := c.Addresses.Validate(); err != nil {
+		fault("relay: addresses: %w", err)
+	}
 	e := c.expires()
 	if e.Min <= 0 || e.Default < e.Min || e.Max < e.Default {
 		fault("relay: expires must grow from min (%v) by default (%v) to max (%v)", e.Min, e.Default, e.Max)
@@ -264,6 +310,8 @@ type Relay struct {
 	unreached map[target]time.Time // next hops not to be tried before
 	sessions  map[string]*entry    // by session-id
 	inner     map[string]*inner    // relays through which session URIs were given, by name
+	accounts  map[string]*account  // by user
+	places    map[netip.Prefix]*place
 }
 
 // New returns a relay; Close must be called when it is no longer served.
@@ -276,6 +324,7 @@ func New(cfg Config) (*Relay, error) {
 		groups: map[string]*group{Dialled: newGroup(Dialled)}, listeners: map[string]*Listener{}, interfaces: map[string]*Interface{},
 		conns: map[*conn]struct{}{}, targets: map[target]*conn{}, unreached: map[target]time.Time{}, sessions: map[string]*entry{},
 		inner: map[string]*inner{}, epoch: rand.Uint64(), dialTLS: map[string]*tls.Config{},
+		accounts: map[string]*account{}, places: map[netip.Prefix]*place{},
 	}
 	if cfg.URIKey != nil {
 		r.seal = newSeal(cfg.URIKey)
@@ -378,6 +427,9 @@ func (r *Relay) Check() error {
 	}
 	if entries != len(r.sessions) {
 		errs = append(errs, fmt.Errorf("%d session URIs in the table, %d on connections", len(r.sessions), entries))
+	}
+	if err := r.checkCounts(); err != nil {
+		errs = append(errs, err)
 	}
 	for t, c := range r.targets {
 		if _, ok := r.conns[c]; !ok || c.target != t {

@@ -124,6 +124,7 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 	if o.answer && r.Code == 401 && in.cert == nil && in.l != nil && !bytes.Contains(bytes.ToLower(r.Head.After), []byte("stale=true")) {
 		// RFC 4976 §6.3 (RELAY-39): the same as for AUTHs to this relay, and
 		// likewise not of other relays (RELAY-40).
+		in.accuse(false)
 		if int(in.transit.Add(1)) >= or(in.r.cfg.Limits.AuthFailures, 5) {
 			defer in.finish(errFailures)
 		}

@@ -20,8 +20,11 @@ type route struct {
 	out      *conn
 	sessions [maxLocalHops]*session // whose URIs lead To-Path
 	hops     int
-	paths    []byte // To-Path and From-Path for the next hop
-	pushed   int    // URIs that were put before From-Path
+	paths    []byte   // To-Path and From-Path for the next hop
+	pushed   int      // URIs that were put before From-Path
+	sender   *session // whose client sends on it; nil = a peer does
+	receiver *session // whose client is sent to; nil = a next hop is
+	toll     *toll    // nil = no limits
 
 	all, partial *reporter // apart from the route, which they outlive
 }
@@ -154,6 +157,7 @@ func (c *conn) walk(h *msrp.Head, e *entry) (*route, error) {
 			if !local && !s.comesFrom(c, h.From) {
 				s.meet(h.From.First(), c)
 			}
+			rt.receiver = s
 			if rt.out, err = s.wayBack(c); err != nil {
 				return nil, err
 			}
@@ -164,6 +168,7 @@ func (c *conn) walk(h *msrp.Head, e *entry) (*route, error) {
 			return nil, &denial{refusedGuard, 403, "Not your session"}
 		}
 		// (b): from the client itself, who may send anywhere.
+		rt.sender = s
 		ours := c.r.own(&next, false)
 		if ours == nil {
 			w, err := c.nextHop(s, &next, h)
@@ -183,6 +188,7 @@ func (c *conn) walk(h *msrp.Head, e *entry) (*route, error) {
 		local = true
 	}
 	rt.paths = msrp.AppendPaths(nil, to, from, nil)
+	rt.toll = rt.newToll()
 	return rt, nil
 }
 

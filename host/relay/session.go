@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/parley-msrp/parley/host/hook"
+	"github.com/parley-msrp/parley/host/limit"
 	"github.com/parley-msrp/parley/host/msrp"
 )
 
@@ -27,11 +29,16 @@ type session struct {
 	main     *entry    // what Use-Path shows
 	expires  time.Time
 	timer    *time.Timer
+	out, in  *limit.Meter // of what it sends and what it is sent; nil = no limit
+	ofUser   *limit.Meter // of what its user sends
+	message  int64        // octets of the largest; 0 = no limit
 
 	dead atomic.Bool
 
 	// Guarded by r.mu.
 	entries []*entry // main and the fronts
+	account *account // set once
+	place   *place   // likewise; nil = nowhere
 
 	mu         sync.Mutex        // guards what follows
 	attributes map[string]string // labels by hooks, for hooks; the map itself is never changed
@@ -79,32 +86,40 @@ func (r *Relay) enter(s *session, l *Listener, id string) *entry {
 }
 
 // newSession opens a session on c, or for a client behind the relay that c is
-// of. It reports false when there are too many.
-func (r *Relay) newSession(c *conn, s *session, relay string, l *Listener, lifetime time.Duration) bool {
+// of, unless there are too many.
+func (r *Relay) newSession(c *conn, s *session, relay string, l *Listener, lifetime time.Duration, lim *hook.Limits) *denial {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.r, s.log = r, c.log
+	if relay == "" {
+		s.place = c.place
+	}
+	if d := r.crowded(s, lim); d != nil {
+		return d
+	}
+	full := &denial{refusedLimit, 403, "Too many sessions on this connection"}
 	switch {
 	case c.gone.Load():
-		return false
+		return full
 	case relay != "":
 		s.log = c.log.With("relay", relay)
 		if !r.hold(s, relay) {
-			return false
+			return full
 		}
 		s.via.met(c)
 	case len(c.sessions) >= or(r.cfg.Limits.Sessions, 1000):
-		return false
+		return full
 	default:
 		s.conn = c
 		c.sessions[s] = struct{}{}
 	}
+	r.enrol(s, lim)
 	s.expires = time.Now().Add(lifetime)
 	s.main = r.newEntry(s, l)
 	s.began()
 	// RFC 4976 §6.3 (RELAY-61): the URI is invalid after its time.
 	s.timer = time.AfterFunc(lifetime, func() { s.end("expired") })
-	return true
+	return nil
 }
 
 // label sets attributes, up to maxAttributes and maxLabels in all.
@@ -179,6 +194,7 @@ func (s *session) drop() bool {
 	} else {
 		delete(s.conn.sessions, s)
 	}
+	s.r.resign(s)
 	return true
 }
 
