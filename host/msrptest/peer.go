@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -270,13 +271,14 @@ func (p *Peer) SendFrame(s FrameSpec) (tid string) {
 func (p *Peer) Limit(n int) { Limit(p.nc, n) }
 
 // Peek returns the head of the next frame, which need not be complete, and
-// leaves it unread. Only for a Pipe, and before a part of that frame was read.
+// leaves it unread. Only for a Pipe.
 func (p *Peer) Peek() Frame {
 	p.t.Helper()
 	h := p.nc.(*end).in
 	for {
 		h.mu.Lock()
-		head, _, ok := bytes.Cut(h.buf, []byte("\r\n\r\n"))
+		// What came with the frame before was read with it.
+		head, _, ok := bytes.Cut(slices.Concat(p.in, h.buf), []byte("\r\n\r\n"))
 		f := Frame{Raw: string(head)}
 		eof, change := h.eof, h.change
 		h.mu.Unlock()
