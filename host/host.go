@@ -116,8 +116,9 @@ func New(cfg Config, log *slog.Logger) (_ *Server, err error) {
 				Authenticate:    auths,
 				SelectInterface: selects,
 			},
+			WebSocket: l.WebSocket.relay(),
 		})
-		if l.URI.Secure {
+		if l.URI.Secure && len(l.WebSocket.Proxies) == 0 {
 			if s.certs[name], err = loadCertificates(log, l.TLS); err != nil {
 				return nil, fmt.Errorf("listeners.%s.tls: %w", name, err)
 			}

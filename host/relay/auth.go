@@ -29,6 +29,16 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		return
 	}
 	value, ok := h.Get("Authorization")
+	known := c.identity != nil && len(h.From.Rest()) == 0
+	if known && !c.isIdentity(h) {
+		c.refuse(h, refusedAuth, 403, "This connection is another user's")
+		return
+	}
+	if !ok && known {
+		// RFC 7977 §5.3.1 (WS-37): the handshake was the proof.
+		c.openSession(h, "", c.identity.Username, c.identity, nil)
+		return
+	}
 	if !ok {
 		// RFC 4976 §5.1 (RELAY-55). No failure: it is how a client begins.
 		c.challenge(h, refusedChallenge, false)
@@ -41,6 +51,10 @@ func (c *conn) serveAuth(h *msrp.Head) {
 	}
 	// RFC 4976 §9.1 (RELAY-72): the digest is over the rightmost To-Path URI.
 	uri := string(h.To.Last())
+	if known && cred.Username != c.identity.Username {
+		c.refuse(h, refusedAuth, 403, "This connection is another user's") // WS-41
+		return
+	}
 	check, err := c.r.cfg.Auth.Check(c.nonceConn(relay), cred)
 	if err != nil {
 		c.wrongCredentials(h)
@@ -63,7 +77,7 @@ func (c *conn) serveAuth(h *msrp.Head) {
 	case !result.OK:
 		c.wrongCredentials(h)
 	default:
-		c.openSession(h, relay, &cred, &reply, check)
+		c.openSession(h, relay, cred.Username, &reply, check)
 	}
 }
 
@@ -80,7 +94,12 @@ func (c *conn) ask(h *msrp.Head, relay string, cred *auth.Credentials, uri strin
 }
 
 func (c *conn) transport() string {
-	if c.secure {
+	switch {
+	case c.l != nil && c.l.isWebSocket() && c.secure:
+		return "wss"
+	case c.l != nil && c.l.isWebSocket():
+		return "ws"
+	case c.secure:
 		return "tls"
 	}
 	return "tcp"
@@ -120,8 +139,8 @@ func (c *conn) wrongCredentials(h *msrp.Head) {
 }
 
 // openSession answers 200 with a session URI (RELAY-60), unless the time asked
-// for is out of bounds.
-func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, reply *hook.AuthReply, check *auth.Check) {
+// for is out of bounds. check is nil if no digest was used.
+func (c *conn) openSession(h *msrp.Head, relay, user string, reply *hook.AuthReply, check *auth.Check) {
 	lifetime, ok := c.lifetime(h, reply.MaxExpires)
 	if !ok {
 		return
@@ -132,19 +151,17 @@ func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, r
 		return
 	}
 	l := c.listener()
-	s := &session{user: cred.Username, listener: l, backSum: fingerprint(&back)}
+	s := &session{user: user, listener: l, backSum: fingerprint(&back)}
 	s.back.Store(&back)
 	s.label(reply.Attributes)
-	shown := l
-	if l.Advertise != "" {
-		shown = c.r.listeners[l.Advertise]
-	}
-	if !c.r.newSession(c, s, relay, shown, lifetime) {
+	if !c.r.newSession(c, s, relay, c.r.shown(l), lifetime) {
 		c.refuse(h, refusedLimit, 403, "Too many sessions on this connection")
 		return
 	}
-	lines := fmt.Appendf(nil, "Use-Path: %s\r\nExpires: %d\r\nAuthentication-Info: %s\r\n",
-		usePath(h.From, s.main.raw), lifetime/time.Second, c.r.cfg.Auth.Info(c.nonceConn(relay), check, string(h.To.Last())))
+	lines := fmt.Appendf(nil, "Use-Path: %s\r\nExpires: %d\r\n", usePath(h.From, s.main.raw), lifetime/time.Second)
+	if check != nil {
+		lines = fmt.Appendf(lines, "Authentication-Info: %s\r\n", c.r.cfg.Auth.Info(c.nonceConn(relay), check, string(h.To.Last())))
+	}
 	_ = c.m.Respond(h, 200, "", lines) // a closed connection needs no answer
 	c.m.Touch(c.m)
 	c.succeeded()

@@ -64,10 +64,9 @@ func newLine(t testing.TB, body int) *line {
 		t.Fatal(err)
 	}
 	l := w.r.listeners["edge"]
-	w.a, w.b = w.r.newConn(), w.r.newConn()
+	w.a, w.b = w.r.newConn(l), w.r.newConn(l)
 	var path [2]string
 	for i, c := range []*conn{w.a, w.b} {
-		c.l = l
 		c.proven.Store(true)
 		w.r.mu.Lock()
 		w.r.conns[c] = struct{}{}

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/msrp"
 	"github.com/parley-msrp/parley/host/transport"
 )
@@ -44,6 +46,9 @@ type conn struct {
 	client string            // subject of the TLS certificate that the peer showed, unverified
 	cert   *x509.Certificate // that makes the peer a relay; nil = it is none, or was dialled
 	secure bool
+	chunk  int // the longest body that it takes at once
+	// identity is whose WebSocket it is, if its handshake said so.
+	identity *hook.AuthReply
 
 	// Owned by the goroutine of m.Serve.
 	cur      current
@@ -64,10 +69,15 @@ type conn struct {
 	opened   int      // dialled connections that were opened for this one
 }
 
-func (r *Relay) newConn() *conn {
-	c := &conn{r: r, id: r.nextID.Add(1), routes: map[string]*route{}, sessions: map[*session]struct{}{}}
+// newConn returns a connection of listener l, or with nil one to be dialled.
+func (r *Relay) newConn(l *Listener) *conn {
+	c := &conn{r: r, id: r.nextID.Add(1), l: l, chunk: math.MaxInt, routes: map[string]*route{}, sessions: map[*session]struct{}{}}
 	c.log = r.log.With("conn", c.id)
 	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg.Limits.Conn, Log: c.log}
+	if l != nil && l.isWebSocket() {
+		c.chunk = or(l.WebSocket.Chunk, 16<<10)
+		cfg.Chunk = c.chunk
+	}
 	if r.cfg.Trace {
 		cfg.Trace = c.trace
 	}
@@ -77,8 +87,7 @@ func (r *Relay) newConn() *conn {
 
 // serveConn serves one accepted connection until it ends.
 func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
-	c := r.newConn()
-	c.l = l
+	c := r.newConn(l)
 	c.log = c.log.With("listener", l.Name, "remote", nc.RemoteAddr().String())
 	r.mu.Lock()
 	full := len(r.conns) >= or(r.cfg.Limits.Connections, 20000)
@@ -91,13 +100,13 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 		nc.Close()
 		return
 	}
-	if err := transport.Handshake(ctx, nc, or(r.cfg.Limits.Handshake, 10*time.Second)); err != nil {
+	nc, err := c.handshake(ctx, nc)
+	if err != nil {
 		r.forget(c)
 		nc.Close()
-		c.log.Debug("TLS handshake failed", "err", err)
+		c.log.Debug("handshake failed", "err", err)
 		return
 	}
-	c.describe(nc)
 	if r.cfg.Relays.denied(c.cert) {
 		r.forget(c)
 		r.count(refusedRelay)
@@ -115,6 +124,24 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 	})
 	defer probation.Stop()
 	c.serve(ctx, nc)
+}
+
+// handshake does those of TLS and WebSocket, and returns what MSRP is spoken on.
+func (c *conn) handshake(ctx context.Context, nc net.Conn) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, or(c.r.cfg.Limits.Handshake, 10*time.Second))
+	defer cancel()
+	if err := transport.Handshake(ctx, nc, -1); err != nil {
+		return nc, err
+	}
+	c.describe(nc)
+	if !c.l.isWebSocket() {
+		return nc, nil
+	}
+	ws, err := c.upgrade(ctx, nc)
+	if err != nil {
+		return nc, err
+	}
+	return ws, nil
 }
 
 // describe takes what hooks may want to know.
@@ -217,6 +244,9 @@ func (r *Relay) forget(c *conn) []*session {
 
 func (c *conn) logEnd(err error) {
 	rule, bad := msrp.IsPeerFault(err)
+	if errors.Is(err, transport.ErrWebSocket) {
+		rule, bad = "websocket", true
+	}
 	switch {
 	case err == io.EOF || errors.Is(err, errStopped) || errors.Is(err, msrp.ErrClosed):
 		c.log.Debug("connection closed", "why", err)
@@ -280,7 +310,7 @@ func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr, 
 	if len(r.targets) >= or(r.cfg.Limits.Dialled, 5000) && !r.retireIdle() {
 		return nil, &denial{refusedLimit, 403, "Too many connections to next hops"}
 	}
-	out := r.newConn()
+	out := r.newConn(nil)
 	out.target, out.opener = t, c
 	c.opened++
 	out.log = out.log.With("next_hop", fmt.Sprintf("%s:%d", t.host, t.port))
