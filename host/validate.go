@@ -144,7 +144,7 @@ func (v *validator) websocket(key string, l *Listener) {
 		v.fault(key+".websocket.path", "%q does not begin with /", w.Path)
 	}
 	for i, o := range w.Origins {
-		if u, err := url.Parse(o); o != "*" && o != "null" && (err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "") {
+		if u, err := url.Parse(o); !slices.Contains([]string{"*", "null", "file://"}, o) && (err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "") {
 			v.fault(fmt.Sprintf("%s.websocket.origins.%d", key, i), "%q is not an origin, such as https://app.example.com or https://*.example.com", o)
 		}
 	}

@@ -14,7 +14,8 @@ import (
 	"github.com/parley-msrp/parley/host/msrp"
 )
 
-// serveAuth answers an AUTH to this relay (RFC 4976 §6.3).
+// serveAuth answers an AUTH to this relay (RFC 4976 §6.3). Credentials are
+// checked also where a handshake has named the user (RFC 7977 §7, WS-39).
 func (c *conn) serveAuth(h *msrp.Head) {
 	l := c.listener()
 	if l == nil || !c.secure && !l.PlainAuth {
@@ -40,7 +41,8 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		return
 	}
 	if !ok {
-		// RFC 4976 §5.1 (RELAY-55). No failure: it is how a client begins.
+		// RFC 4976 §5.1 (RELAY-55), RFC 7977 §5.3.1 (WS-35). No failure: it is
+		// how a client begins.
 		c.challenge(h, refusedChallenge, false)
 		return
 	}
@@ -49,7 +51,7 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		c.refuse(h, refusedSyntax, 400, "Bad Authorization")
 		return
 	}
-	// RFC 4976 §9.1 (RELAY-72): the digest is over the rightmost To-Path URI.
+	// RFC 4976 §9.1 (RELAY-72, WS-40): the digest is over the rightmost To-Path URI.
 	uri := string(h.To.Last())
 	if known && cred.Username != c.identity.Username {
 		c.refuse(h, refusedAuth, 403, "This connection is another user's") // WS-41
@@ -139,7 +141,8 @@ func (c *conn) wrongCredentials(h *msrp.Head) {
 }
 
 // openSession answers 200 with a session URI (RELAY-60), unless the time asked
-// for is out of bounds. check is nil if no digest was used.
+// for is out of bounds. check is nil if no digest was used: then there is no
+// Authentication-Info (WS-42).
 func (c *conn) openSession(h *msrp.Head, relay, user string, reply *hook.AuthReply, check *auth.Check) {
 	lifetime, ok := c.lifetime(h, reply.MaxExpires)
 	if !ok {

@@ -272,6 +272,7 @@ func TestWebSocketMessages(t *testing.T) {
 		{"head too long", whole(binary, "MSRP aaaa1111 AUTH\r\nTo-Path: "+strings.Repeat("x", 17<<10)), 0, websocket.StatusMessageTooBig},
 		{"foreign", whole(binary, strings.Replace(webAuth, "relay.example", "other.example", 1)), 0, websocket.StatusPolicyViolation},
 		{"wss is no transport", whole(binary, strings.Replace(webAuth, "8080;ws", "8080;wss", 1)), 0, websocket.StatusPolicyViolation}, // WS-21
+		// WS-22: URIs with different transports are different.
 		{"tcp is another transport", whole(binary, strings.Replace(webAuth, "8080;ws", "8080;tcp", 1)), 0, websocket.StatusPolicyViolation},
 		{"message too long", whole(binary, "MSRP aaaa1111 SEND\r\nTo-Path: msrp://relay.example:2855/x;tcp msrp://a.example:1/x;tcp\r\n"+
 			"From-Path: msrp://x.invalid:1/x;ws\r\nMessage-ID: m1234\r\nByte-Range: 1-*/*\r\nContent-Type: a/b\r\n\r\n"+strings.Repeat("x", 70<<10)), 1, websocket.StatusMessageTooBig},

@@ -289,9 +289,11 @@ func (w *WebSocket) flush(o []byte) error {
 		return nil
 	}
 	// The deadline is set here, not by SetWriteDeadline: pings have their own.
+	var limit time.Time
 	if t := w.limit.Load(); t != nil {
-		_ = w.raw.SetWriteDeadline(*t) // if it cannot be set, the write says it better
+		limit = *t
 	}
+	_ = w.raw.SetWriteDeadline(limit) // if it cannot be set, the write says it better
 	_, err := w.raw.Write(o)
 	return err
 }
