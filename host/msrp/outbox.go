@@ -73,6 +73,9 @@ func (q *queue) begin(dst []int, n int) []int {
 	q.rest -= n
 	dst = append(dst, q.sizes[:i]...)
 	q.sizes = slices.Delete(q.sizes, 0, i)
+	if len(q.sizes) == 0 && cap(q.sizes) > 64 {
+		q.sizes = nil // as in take
+	}
 	return dst
 }
 

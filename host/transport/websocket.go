@@ -85,9 +85,10 @@ type WebSocket struct {
 	limit   atomic.Pointer[time.Time]
 
 	out    sync.Mutex // held to write to raw; guards what follows
-	sizes  []int      // of the next messages
-	left   int        // octets to come of the message that was begun
-	mask   [4]byte    // of it
+	sizes  []int      // of messages, from next on those that have not begun
+	next   int
+	left   int     // octets to come of the message that was begun
+	mask   [4]byte // of it
 	masked int
 	broken bool // a message was cut: nothing can follow
 
@@ -185,7 +186,7 @@ func (w *WebSocket) readError(err, closed error) error {
 // Messages says how long the messages are that are written from now on.
 func (w *WebSocket) Messages(sizes []int) {
 	w.out.Lock()
-	w.sizes = append(w.sizes[:0], sizes...)
+	w.sizes, w.next = append(w.sizes[:0], sizes...), 0
 	w.out.Unlock()
 }
 
@@ -239,9 +240,11 @@ func (w *WebSocket) write(b []byte) error {
 // said how many. out is held.
 func (w *WebSocket) begin(o []byte, all int) []byte {
 	w.left = all
-	if len(w.sizes) > 0 {
-		w.left = w.sizes[0]
-		w.sizes = w.sizes[:copy(w.sizes, w.sizes[1:])]
+	if w.next < len(w.sizes) {
+		w.left = w.sizes[w.next]
+		if w.next++; w.next == len(w.sizes) && cap(w.sizes) > 64 {
+			w.sizes = nil // a burst was an exception
+		}
 	}
 	if w.client {
 		_, _ = rand.Read(w.mask[:]) // never fails
