@@ -511,3 +511,41 @@ func TestWebSocketConfig(t *testing.T) {
 		}
 	}
 }
+
+// TestWebSocketSlowReader: a receiver that does not read is refused more, as one
+// on TCP is, and gets all that was accepted in whole messages once it reads;
+// its own pings do not end it.
+func TestWebSocketSlowReader(t *testing.T) {
+	inWorld(t, func(cfg *Config) {
+		web(nil)(cfg)
+		cfg.Limits.Conn.Outbox, cfg.Limits.Conn.Write = 64<<10, 5*time.Minute
+	}, func(w *world) {
+		nc := w.lns["web"].Dial()
+		ws := msrptest.WebSocket(w.t, nc, "/", nil)
+		a := &webClient{&client{Peer: msrptest.NewPeer(w.t, ws), uri: "msrp://alice4711.invalid:2855/alicesession;ws"}, ws}
+		a.use = a.auth(w.t, webURI, "alice")
+		b := w.client("edge", "bob")
+		msrptest.Limit(nc, 1000)
+		accepted := 0
+		for {
+			tid := b.SendFrame(msrptest.FrameSpec{To: b.use + " " + a.use + " " + a.uri, From: b.uri, ID: "m1111", Range: "1-*/*", Body: strings.Repeat("x", 10_000)})
+			if f := b.Next(); f.TID != tid || f.Code != 200 {
+				if f.Code != 413 {
+					t.Fatal(f.Raw)
+				}
+				break
+			}
+			accepted++
+		}
+		time.Sleep(time.Minute) // pings of the relay wait for the message in hand
+		msrptest.Limit(nc, 0)
+		for range accepted {
+			if f := a.WantRequest("SEND"); len(f.Body) != 10_000 {
+				t.Errorf("%d octets", len(f.Body))
+			}
+		}
+		if accepted < 6 {
+			t.Errorf("%d were accepted", accepted)
+		}
+	})
+}
