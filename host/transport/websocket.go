@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -109,6 +110,8 @@ const (
 	maxControl = 2 + 4 + 125
 	// maxRead is how much of a message is waited for at once.
 	maxRead = 16 << 10
+	// controlTime is how long a peer that reads nothing may hold up a ping or pong.
+	controlTime = 10 * time.Second
 	// closeTime is how long a peer has to take a close frame, and to close.
 	closeTime = time.Second
 	// lingerSize is how much a peer may still send then.
@@ -280,9 +283,13 @@ func (w *WebSocket) cover(b []byte) {
 	if !w.client {
 		return
 	}
-	for i := range b {
-		b[i] ^= w.mask[w.masked&3]
-		w.masked++
+	var key [256]byte
+	for i := range key[:min(len(key), len(b))] {
+		key[i] = w.mask[(w.masked+i)&3]
+	}
+	w.masked += len(b)
+	for len(b) > 0 {
+		b = b[subtle.XORBytes(b, b, key[:]):]
 	}
 }
 
@@ -327,11 +334,15 @@ func (w *WebSocket) flushControl() error {
 	w.mu.Lock()
 	frame := append(mem[:0], w.control...)
 	w.control = w.control[:0]
+	limit := time.Now().Add(controlTime)
+	if w.closed {
+		limit = time.Now().Add(closeTime)
+	}
 	w.mu.Unlock()
 	if len(frame) == 0 {
 		return nil
 	}
-	_ = w.raw.SetWriteDeadline(time.Now().Add(closeTime)) // as in flush
+	_ = w.raw.SetWriteDeadline(limit) // as in flush
 	_, err := w.raw.Write(frame)
 	return err
 }
