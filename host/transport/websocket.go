@@ -66,8 +66,9 @@ var (
 // one, unless Messages says otherwise. Text messages are octets, as binary ones
 // are (RFC 7977 §4.2, WS-13); what is written is binary.
 //
-// One goroutine may read while another writes. An idle WebSocket keeps 2 KiB to
-// read into, and answers pings and sends them only while NextMessage or Read waits.
+// One goroutine may read while another writes. Pings are answered, and a close
+// frame is seen, while NextMessage or Read waits. An idle WebSocket keeps 2 KiB to
+// read into, a timer, and no goroutine.
 type WebSocket struct {
 	// Set before it is used, then read-only.
 	raw    net.Conn
