@@ -32,7 +32,7 @@ type Listener struct {
 	// Bind is the address to listen on, as host:port. Default: the URI's port
 	// on loopback.
 	Bind string `koanf:"bind"`
-	// TLS is required with an msrps URI and not allowed with msrp.
+	// TLS is required with an msrps URI, unless a proxy does it, and not allowed with msrp.
 	TLS TLS `koanf:"tls"`
 	// Aliases are further host names by which an AUTH may address this listener.
 	Aliases []string `koanf:"aliases"`
@@ -44,6 +44,28 @@ type Listener struct {
 	// text/plain, image/* or *. Default: all.
 	MediaTypes []string `koanf:"media_types"`
 	Hooks      Hooks    `koanf:"hooks"`
+	// WebSocket counts for a URI of transport ws only (RFC 7977).
+	WebSocket WebSocket `koanf:"websocket"`
+}
+
+// WebSocket says how a listener takes WebSockets; 0 stands for the default, which
+// the commented configuration file names. See relay.WebSocket for what each means.
+type WebSocket struct {
+	Path    string        `koanf:"path"`
+	Origins []string      `koanf:"origins"`
+	Header  Size          `koanf:"header"`
+	Message Size          `koanf:"message"`
+	Chunk   Size          `koanf:"chunk"`
+	Ping    time.Duration `koanf:"ping"`
+	// Proxies do TLS for this listener: an msrps URI then needs no certificate.
+	Proxies []netip.Prefix `koanf:"proxies"`
+}
+
+func (w *WebSocket) relay() relay.WebSocket {
+	return relay.WebSocket{
+		Path: w.Path, Origins: w.Origins, Header: int(w.Header), Message: int64(w.Message), Chunk: int(w.Chunk),
+		Ping: w.Ping, Proxies: w.Proxies,
+	}
 }
 
 // TLS names the certificates of a listener. The files are watched.

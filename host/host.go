@@ -12,6 +12,7 @@ package host
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -130,8 +131,9 @@ func New(cfg Config, log *slog.Logger) (_ *Server, err error) {
 				Authenticate:    auths,
 				SelectInterface: selects,
 			},
+			WebSocket: l.WebSocket.relay(),
 		})
-		if l.URI.Secure {
+		if l.URI.Secure && len(l.WebSocket.Proxies) == 0 {
 			if s.certs[name], err = loadCertificates(log, l.TLS); err != nil {
 				return nil, fmt.Errorf("listeners.%s.tls: %w", name, err)
 			}
@@ -300,6 +302,11 @@ func (s *Server) Listen(ctx context.Context) (err error) {
 		cfg := transport.ListenConfig{Bind: l.bind(), Log: s.log.With("listener", name)}
 		if certs := s.certs[name]; certs != nil {
 			cfg.TLS = transport.ServerTLS(certs)
+			if l.isWebSocket() {
+				// Chromium gives a WebSocket up when it is asked for a certificate,
+				// and no relay comes by one (RFC 7977 §1).
+				cfg.TLS.ClientAuth = tls.NoClientCert
+			}
 		}
 		ln, err := transport.Listen(ctx, cfg)
 		if err != nil {

@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 
 // only says which external module only one package may import.
 var only = map[string]string{
+	"github.com/coder/websocket":    "host/transport",
 	"github.com/knadh/koanf":        "host/config",
 	"github.com/prometheus":         "host/admin",
 	"github.com/tetratelabs/wazero": "host/wasm",

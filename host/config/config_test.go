@@ -59,6 +59,12 @@ log: {level: debug}
 	}
 }
 
+// webMinimal has a listener for WebSockets beside those with and without TLS.
+func webMinimal(scheme, keys string) string {
+	return "listeners:\n  edge: {uri: \"msrp://h.example:1;tcp\"}\n  tls: {uri: \"msrps://h.example:2;tcp\"}\n" +
+		"  web: {uri: \"" + scheme + "://h.example:3;ws\", " + keys + "}\n"
+}
+
 func TestFaults(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"empty", "", "listeners: there is none"},
@@ -78,7 +84,18 @@ func TestFaults(t *testing.T) {
 		{"no URI", "listeners: {a: {uri: nonsense}}\n", "listeners.a.uri: "},
 		{"URI without port", "listeners: {a: {uri: \"msrp://h.example;tcp\"}}\n", "listeners.a.uri: needs a port, such as msrps://h.example:2855;tcp"},
 		{"URI with session", "listeners: {a: {uri: \"msrp://h.example:1/secret;tcp\"}}\n", "listeners.a.uri: must not have a session-id"},
-		{"websocket", "listeners: {a: {uri: \"msrp://h.example:1;ws\"}}\n", `transport "ws" is not known`},
+		{"wss", "listeners: {a: {uri: \"msrps://h.example:1;wss\"}}\n", `transport "wss" is not known; write ;tcp, or ;ws`},
+		{"websocket without a way back", webMinimal("msrp", ""), "listeners.web.advertise: is needed"},
+		{"websocket to a websocket", webMinimal("msrp", "advertise: web"), `listeners.web.advertise: "web" is for WebSockets, too`},
+		{"websocket without TLS to TLS", webMinimal("msrp", "advertise: tls"), `listeners.web.advertise: the uri of "tls" is msrps`},
+		{"websocket without TLS", webMinimal("msrp", "advertise: edge, bind: \":8080\""), "listeners.web.bind: WebSockets without TLS are for loopback only"},
+		{"websocket without a certificate", webMinimal("msrps", "advertise: edge"), "listeners.web.tls.certificate: a file is needed"},
+		{"websocket with a proxy and TLS", webMinimal("msrps", "advertise: edge, tls: {key: x}, websocket: {proxies: [10.0.0.0/8]}"), "listeners.web.tls: websocket.proxies do the TLS"},
+		{"websocket without TLS behind a proxy", webMinimal("msrp", "advertise: edge, websocket: {proxies: [10.0.0.0/8]}"), "listeners.web.uri: browsers come to the proxy with wss"},
+		{"websocket origin", webMinimal("msrp", "advertise: edge, websocket: {origins: [\"*\", app.example]}"), `listeners.web.websocket.origins.1: "app.example" is not an origin`},
+		{"websocket path", webMinimal("msrp", "advertise: edge, websocket: {path: msrp}"), `listeners.web.websocket.path: "msrp" does not begin with /`},
+		{"websocket of a tcp listener", strings.Replace(minimal, "}", ", websocket: {ping: 1s}}", 1), "listeners.edge.websocket: the uri is not one for WebSockets"},
+		{"websocket as an interface", webMinimal("msrp", "advertise: edge") + "interfaces: {i: {listener: web}}\n", "interfaces.i.listener: nobody can be reached"},
 		{"no uri at all", "listeners: {a: {bind: \":1\"}}\n", "listeners.a.uri: is needed"},
 		{"bind", strings.Replace(minimal, "}", ", bind: nonsense}", 1), "listeners.edge.bind: "},
 		{"bind port", strings.Replace(minimal, "}", ", bind: \":x\"}", 1), `listeners.edge.bind: "x" is no port`},

@@ -62,6 +62,11 @@ func (c *Conn) takeBatch(b *batch) bool {
 		c.answers.unget(b.answers)
 		b.answers = b.answers[:0]
 	}
+	if c.chunk > 0 {
+		// Answers are placed before the first request that begins in b.
+		b.sizes = c.answers.begin(b.sizes[:0], octets(b.answers))
+		b.sizes = c.requests.begin(b.sizes, b.sent)
+	}
 	c.inFrame, c.inFlight = inFrame, b.sent
 	return true
 }
@@ -77,6 +82,9 @@ func (q *queue) unget(ks []block) {
 // write writes b. The peer has Limits.Write for each step of progress.
 func (c *Conn) write(b *batch) error {
 	b.unwritten = b.iov
+	if c.chunk > 0 {
+		c.nc.(MessageConn).Messages(b.sizes) // Serve made sure
+	}
 	for own := b.own; len(b.unwritten) > 0; {
 		// If no deadline can be set the connection is closing; the write says so better.
 		_ = c.nc.SetWriteDeadline(time.Now().Add(c.lim.write()))

@@ -27,19 +27,17 @@ type place struct {
 	users       map[*account]int // their sessions
 }
 
-// admit decides by its address whether an accepted connection is served, and
-// counts it there until forget. It returns why not as closed connections count it.
-// It is called once, when the address is known.
-func (c *conn) admit(from netip.AddrPort) (closed string) {
+// admit decides by c.remote whether an accepted connection is served, and counts
+// it there until forget. It is called once, when the address is known.
+func (c *conn) admit() error {
 	r := c.r
-	c.remote = from
-	if r.cfg.Bans != nil && r.cfg.Bans.Banned(from.Addr()) {
+	if r.cfg.Bans != nil && r.cfg.Bans.Banned(c.remote.Addr()) {
 		c.count(closedBanned)
-		return "banned"
+		return errBanned
 	}
-	peer, ok := r.cfg.Addresses.Peer(from.Addr())
+	peer, ok := r.cfg.Addresses.Peer(c.remote.Addr())
 	if !ok {
-		return ""
+		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -50,11 +48,11 @@ func (c *conn) admit(from netip.AddrPort) (closed string) {
 	}
 	if max := r.cfg.Limits.addressConnections(); max > 0 && p.connections >= max {
 		c.count(closedAddress)
-		return "limit"
+		return errCrowded
 	}
 	p.connections++
 	c.place = p
-	return ""
+	return nil
 }
 
 func (l *Limits) connections() int { return or(l.Connections, 20000) }

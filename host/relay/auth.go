@@ -14,7 +14,8 @@ import (
 	"github.com/parley-msrp/parley/host/msrp"
 )
 
-// serveAuth answers an AUTH to this relay (RFC 4976 §6.3).
+// serveAuth answers an AUTH to this relay (RFC 4976 §6.3). Credentials are
+// checked also where a handshake has named the user (RFC 7977 §7, WS-39).
 func (c *conn) serveAuth(h *msrp.Head) {
 	l := c.listener()
 	if l == nil || !c.secure && !l.PlainAuth {
@@ -31,8 +32,20 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		return
 	}
 	value, ok := h.Get("Authorization")
+	known := c.identity != nil && len(h.From.Rest()) == 0
+	if known && !c.isIdentity(h) {
+		c.authEnded(authDenied)
+		c.refuse(h, refusedAuth, 403, "This connection is another user's")
+		return
+	}
+	if !ok && known {
+		// RFC 7977 §5.3.1 (WS-37): the handshake was the proof.
+		c.openSession(h, "", c.identity.Username, c.identity, nil)
+		return
+	}
 	if !ok {
-		// RFC 4976 §5.1 (RELAY-55). No failure: it is how a client begins.
+		// RFC 4976 §5.1 (RELAY-55), RFC 7977 §5.3.1 (WS-35). No failure: it is
+		// how a client begins.
 		c.authEnded(authChallenged)
 		c.challenge(h, refusedChallenge, false)
 		return
@@ -46,8 +59,13 @@ func (c *conn) serveAuth(h *msrp.Head) {
 	if relay == "" && c.shunned(h, cred.Username) {
 		return
 	}
-	// RFC 4976 §9.1 (RELAY-72): the digest is over the rightmost To-Path URI.
+	// RFC 4976 §9.1 (RELAY-72, WS-40): the digest is over the rightmost To-Path URI.
 	uri := string(h.To.Last())
+	if known && cred.Username != c.identity.Username {
+		c.authEnded(authDenied)
+		c.refuse(h, refusedAuth, 403, "This connection is another user's") // WS-41
+		return
+	}
 	check, err := c.r.cfg.Auth.Check(c.nonceConn(relay), cred)
 	if err != nil {
 		c.wrongCredentials(h)
@@ -77,7 +95,7 @@ func (c *conn) serveAuth(h *msrp.Head) {
 	case !result.OK:
 		c.wrongCredentials(h)
 	default:
-		c.openSession(h, relay, &cred, &reply, check)
+		c.openSession(h, relay, cred.Username, &reply, check)
 	}
 }
 
@@ -94,7 +112,12 @@ func (c *conn) ask(h *msrp.Head, relay string, cred *auth.Credentials, uri strin
 }
 
 func (c *conn) transport() string {
-	if c.secure {
+	switch {
+	case c.l != nil && c.l.isWebSocket() && c.secure:
+		return "wss"
+	case c.l != nil && c.l.isWebSocket():
+		return "ws"
+	case c.secure:
 		return "tls"
 	}
 	return "tcp"
@@ -140,8 +163,9 @@ func (c *conn) wrongCredentials(h *msrp.Head) {
 }
 
 // openSession answers 200 with a session URI (RELAY-60), unless the time asked
-// for is out of bounds.
-func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, reply *hook.AuthReply, check *auth.Check) {
+// for is out of bounds. check is nil if no digest was used: then there is no
+// Authentication-Info (WS-42).
+func (c *conn) openSession(h *msrp.Head, relay, user string, reply *hook.AuthReply, check *auth.Check) {
 	lifetime, ok := c.lifetime(h, reply.MaxExpires)
 	if !ok {
 		return
@@ -153,20 +177,18 @@ func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, r
 		return
 	}
 	l := c.listener()
-	s := &session{user: cred.Username, listener: l, backSum: fingerprint(&back)}
+	s := &session{user: user, listener: l, backSum: fingerprint(&back)}
 	s.back.Store(&back)
 	s.label(reply.Attributes)
-	shown := l
-	if l.Advertise != "" {
-		shown = c.r.listeners[l.Advertise]
-	}
-	if d := c.r.newSession(c, s, relay, shown, lifetime, &reply.Limits); d != nil {
+	if d := c.r.newSession(c, s, relay, c.r.shown(l), lifetime, &reply.Limits); d != nil {
 		c.authEnded(authLimit)
 		c.refuse(h, d.why, d.code, d.comment)
 		return
 	}
-	lines := fmt.Appendf(nil, "Use-Path: %s\r\nExpires: %d\r\nAuthentication-Info: %s\r\n",
-		usePath(h.From, s.main.raw), lifetime/time.Second, c.r.cfg.Auth.Info(c.nonceConn(relay), check, string(h.To.Last())))
+	lines := fmt.Appendf(nil, "Use-Path: %s\r\nExpires: %d\r\n", usePath(h.From, s.main.raw), lifetime/time.Second)
+	if check != nil {
+		lines = fmt.Appendf(lines, "Authentication-Info: %s\r\n", c.r.cfg.Auth.Info(c.nonceConn(relay), check, string(h.To.Last())))
+	}
 	_ = c.m.Respond(h, 200, "", lines) // a closed connection needs no answer
 	c.m.Touch(c.m)
 	c.authEnded(authOK)

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/msrp"
 	"github.com/parley-msrp/parley/host/transport"
 )
@@ -27,6 +29,9 @@ var (
 	errFailures  = errors.New("too many unsuccessful requests")
 	errIdle      = errors.New("idle")
 	errSlow      = errors.New("does not read what is sent to it")
+	errCrowded   = errors.New("too many connections from this address")
+	errTLS       = errors.New("TLS handshake failed")
+	errHandshake = errors.New("WebSocket handshake refused")
 	errBanned    = errors.New("too many wrong passwords from this address")
 )
 
@@ -46,6 +51,9 @@ type conn struct {
 	client string            // subject of the TLS certificate that the peer showed, unverified
 	cert   *x509.Certificate // that makes the peer a relay; nil = it is none, or was dialled
 	secure bool
+	chunk  int // the longest body that it takes at once
+	// identity is whose WebSocket it is, if its handshake said so.
+	identity *hook.AuthReply
 
 	// Owned by the goroutine of m.Serve.
 	cur      current
@@ -67,15 +75,19 @@ type conn struct {
 	opened   int      // dialled connections that were opened for this one
 }
 
-// newConn returns a connection of a listener; nil = dialled.
+// newConn returns a connection of listener l, or with nil one to be dialled.
 func (r *Relay) newConn(l *Listener) *conn {
-	c := &conn{r: r, l: l, group: r.groups[Dialled], id: r.nextID.Add(1), routes: map[string]*route{}, sessions: map[*session]struct{}{}}
+	c := &conn{r: r, l: l, group: r.groups[Dialled], id: r.nextID.Add(1), chunk: math.MaxInt, routes: map[string]*route{}, sessions: map[*session]struct{}{}}
 	if l != nil {
 		c.group = r.groups[l.Name]
 	}
 	c.group.opened.Add(1)
 	c.log = r.log.With("conn", c.id)
 	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg.Limits.Conn, Log: c.log, Stats: &c.group.traffic}
+	if l != nil && l.isWebSocket() {
+		c.chunk = or(l.WebSocket.Chunk, 16<<10)
+		cfg.Chunk = c.chunk
+	}
 	if r.cfg.Trace {
 		cfg.Trace = c.trace
 	}
@@ -99,21 +111,14 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 		nc.Close()
 		return
 	}
-	if closed := c.admit(addrPort(nc.RemoteAddr())); closed != "" {
-		r.forget(c)
-		c.group.closed.add(closed, 1)
-		nc.Close()
-		return
-	}
-	begun := time.Now()
-	if err := transport.Handshake(ctx, nc, or(r.cfg.Limits.Handshake, 10*time.Second)); err != nil {
+	nc, err := c.handshake(ctx, nc)
+	if err != nil {
 		r.forget(c)
 		nc.Close()
-		c.group.closed.add("tls_handshake", 1)
-		c.log.Debug("TLS handshake failed", "err", err)
+		c.group.closed.add(closeReason(err), 1)
+		c.log.Debug("connection not served", "err", err)
 		return
 	}
-	c.describe(nc)
 	if r.cfg.Relays.denied(c.cert) {
 		r.forget(c)
 		c.count(refusedRelay)
@@ -121,9 +126,6 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 		nc.Close()
 		c.log.Info("connection closed: its relay is denied", "names", c.cert.DNSNames)
 		return
-	}
-	if c.secure {
-		c.group.handshakes.Add(time.Since(begun))
 	}
 	// RFC 4976 §6.1 (RELAY-36, RELAY-37): no successful request within the
 	// probation period ends the connection.
@@ -135,6 +137,35 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 	})
 	defer probation.Stop()
 	c.serve(ctx, nc)
+}
+
+// handshake does those of TLS and WebSocket, unless the address has too many
+// connections or is banned. It returns what MSRP is spoken on.
+func (c *conn) handshake(ctx context.Context, nc net.Conn) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, or(c.r.cfg.Limits.Handshake, 10*time.Second))
+	defer cancel()
+	c.remote = addrPort(nc.RemoteAddr())
+	if !c.proxied() {
+		if err := c.admit(); err != nil {
+			return nc, err
+		}
+	}
+	begun := time.Now()
+	if err := transport.Handshake(ctx, nc, -1); err != nil {
+		return nc, fmt.Errorf("%w: %w", errTLS, err)
+	}
+	c.describe(nc)
+	if c.secure {
+		c.group.handshakes.Add(time.Since(begun))
+	}
+	if !c.l.isWebSocket() {
+		return nc, nil
+	}
+	ws, err := c.upgrade(ctx, nc)
+	if err != nil {
+		return nc, err
+	}
+	return ws, nil
 }
 
 // describe takes what hooks may want to know.
@@ -242,6 +273,9 @@ func (r *Relay) forget(c *conn) []*session {
 
 func (c *conn) logEnd(err error) {
 	rule, bad := msrp.IsPeerFault(err)
+	if errors.Is(err, transport.ErrWebSocket) {
+		rule, bad = "websocket", true
+	}
 	switch {
 	case err == io.EOF || errors.Is(err, errStopped) || errors.Is(err, msrp.ErrClosed):
 		c.log.Debug("connection closed", "why", err)

@@ -45,7 +45,7 @@ func (c *conn) ServePiece(_ *msrp.Conn, p *msrp.Piece) {
 	switch {
 	case !h.Is("SEND"):
 		c.forwardOther(rt, p)
-	case p.Last:
+	case p.Last && len(p.Body) <= rt.out.chunk:
 		c.forwardWhole(rt, p)
 	default:
 		c.startTransfer(rt, p)

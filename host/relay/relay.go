@@ -94,6 +94,10 @@ type Listener struct {
 	// (RFC 4976 §9.4, RELAY-101). Default: all.
 	MediaTypes []string
 	Hooks      Hooks
+	// WebSocket counts for a URI of transport ws only. Such a listener must
+	// advertise one of transport tcp, which stands in Use-Path (RFC 7977
+	// §5.2.2, WS-24).
+	WebSocket WebSocket
 }
 
 // Hooks are the decisions of a deployment at one listener.
@@ -250,6 +254,11 @@ func (c *Config) Validate() error {
 		if l.Advertise != "" && !known[l.Advertise] {
 			fault("relay: listener %q advertises %q, which is no listener", l.Name, l.Advertise)
 		}
+		if shown := c.shown(&l); shown != nil && shown.isWebSocket() {
+			fault("relay: listener %q needs to advertise one of transport tcp", l.Name)
+		} else if shown != nil && shown.URI.Secure && !l.URI.Secure {
+			fault("relay: listener %q without TLS advertises %q with it, which its clients could not use", l.Name, shown.Name)
+		}
 	}
 	names := map[string]bool{}
 	for _, i := range c.Interfaces {
@@ -259,6 +268,9 @@ func (c *Config) Validate() error {
 		names[i.Name] = true
 		if i.Listener != "" && !known[i.Listener] {
 			fault("relay: interface %q: %q is no listener", i.Name, i.Listener)
+		}
+		if l := c.listener(i.Listener); l != nil && l.isWebSocket() {
+			fault("relay: interface %q: nobody can be reached at the WebSockets of %q", i.Name, i.Listener)
 		}
 	}
 	if c.URIKey != nil && len(c.URIKey) != 32 {
@@ -272,6 +284,22 @@ func (c *Config) Validate() error {
 		fault("relay: expires must grow from min (%v) by default (%v) to max (%v)", e.Min, e.Default, e.Max)
 	}
 	return errors.Join(errs...)
+}
+
+func (c *Config) listener(name string) *Listener {
+	i := slices.IndexFunc(c.Listeners, func(l Listener) bool { return l.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &c.Listeners[i]
+}
+
+// shown returns the listener whose URI clients of l get.
+func (c *Config) shown(l *Listener) *Listener {
+	if l.Advertise != "" {
+		return c.listener(l.Advertise)
+	}
+	return l
 }
 
 func (c *Config) expires() Expires {

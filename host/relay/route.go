@@ -135,7 +135,8 @@ func (c *conn) refuseHere(h *msrp.Head, e *entry) {
 // walk takes our URIs off the front of To-Path, each under the open-relay guard:
 // "the first To-Path URI is one that this relay created", and either the next
 // hop is the way back to its client (a), or the request comes from that client
-// (b) (RFC 4976 §6.4, RELAY-43).
+// (b) (RFC 4976 §6.4, RELAY-43). For clients on WebSockets it is the same
+// (RFC 7977 §5.1, WS-31); what stands further right is not looked at (WS-25).
 func (c *conn) walk(h *msrp.Head, e *entry) (*route, error) {
 	from := msrp.Path(bytes.Clone(h.From))
 	own := bytes.Clone(h.To.First())

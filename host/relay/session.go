@@ -242,7 +242,10 @@ func (s *session) frontFor(out *conn) *entry {
 			l = s.r.listeners[i.Listener]
 		}
 	}
-	if l == nil || l == s.main.listener {
+	if l == nil {
+		return s.main
+	}
+	if l = s.r.shown(l); l == s.main.listener {
 		return s.main
 	}
 	return s.front(l)

@@ -38,6 +38,7 @@ const (
 	reportsMade
 	droppedResponse
 	droppedReport
+	refusedHandshake // of a WebSocket
 
 	refusedUserSessions    // 403
 	refusedAddressSessions // 403
@@ -62,7 +63,7 @@ const (
 var reasonNames = [reasons]string{
 	"syntax", "foreign", "unknown_session", "guard", "hook", "credentials", "challenge", "limit", "slow_receiver",
 	"unreachable", "method", "relay", "probation", "failures", "idle", "connections", "closed_slow_receiver", "report_made",
-	"response_dropped", "report_dropped",
+	"response_dropped", "report_dropped", "handshake",
 	"user_sessions", "address_sessions", "ban_auth", "session_messages", "session_bytes", "user_messages", "user_bytes",
 	"peer_messages", "peer_bytes", "message_size", "chunk_size", "media_type", "ban_connection", "address_connections",
 	"ban_made", "auth_delayed", "throttled",
@@ -89,7 +90,7 @@ type group struct {
 
 func newGroup(name string) *group {
 	g := &group{name: name}
-	g.closed.init("denied", "syntax", "limit", "tls_handshake", "unreachable", "network", "other", "peer", "write_timeout")
+	g.closed.init("denied", "syntax", "unreachable", "network", "other", "peer", "write_timeout")
 	for _, c := range closeReasons {
 		g.closed.init(c.name)
 	}
@@ -166,6 +167,9 @@ var closeReasons = []struct {
 	{errFailures, "failures"},
 	{errIdle, "idle"},
 	{errBanned, "banned"},
+	{errCrowded, "limit"},
+	{errTLS, "tls_handshake"},
+	{errHandshake, "websocket_handshake"},
 	{errSlow, "slow_receiver"},
 	{msrp.ErrClosed, "closed"},
 	{msrp.ErrFull, "answers_not_read"},
