@@ -22,6 +22,10 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		c.refuse(h, refusedAuth, 403, "AUTH needs TLS")
 		return
 	}
+	if c.r.Draining() || c.r.cfg().retired[l.Name] {
+		c.refuse(h, refusedDraining, 403, "Draining")
+		return
+	}
 	relay := c.relayOf(h.From)
 	if c.secure && relay == "" && len(h.From.Rest()) > 0 {
 		// RFC 4976 §6.3 (RELAY-29, RELAY-54): the previous hop comes first.
@@ -41,12 +45,13 @@ func (c *conn) serveAuth(h *msrp.Head) {
 	}
 	// RFC 4976 §9.1 (RELAY-72): the digest is over the rightmost To-Path URI.
 	uri := string(h.To.Last())
-	check, err := c.r.cfg.Auth.Check(c.nonceConn(relay), cred)
+	server := c.r.cfg().Auth // that a Reload may replace
+	check, err := server.Check(c.nonceConn(relay), cred)
 	if err != nil {
 		c.wrongCredentials(h)
 		return
 	}
-	if len(h.From.Rest()) > 0 && c.wrongBy[string(h.From.Last())] >= or(c.r.cfg.Limits.AuthFailures, 5) {
+	if len(h.From.Rest()) > 0 && c.wrongBy[string(h.From.Last())] >= or(c.r.cfg().Limits.AuthFailures, 5) {
 		c.refuse(h, refusedAuth, 403, "Too many wrong passwords")
 		return
 	}
@@ -57,13 +62,13 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		return
 	}
 	secret := auth.Secret{HA1: reply.HA1, Password: reply.Password, Authenticated: reply.Authenticated}
-	switch result := c.r.cfg.Auth.Verify(check, "AUTH", uri, secret); {
+	switch result := server.Verify(check, "AUTH", uri, secret); {
 	case result.Stale:
 		c.challenge(h, refusedChallenge, true)
 	case !result.OK:
 		c.wrongCredentials(h)
 	default:
-		c.openSession(h, relay, &cred, &reply, check)
+		c.openSession(h, relay, &cred, &reply, server, check)
 	}
 }
 
@@ -90,7 +95,7 @@ func (c *conn) transport() string {
 func (c *conn) challenge(h *msrp.Head, why reason, stale bool) {
 	c.r.count(why)
 	var lines []byte
-	for _, value := range c.r.cfg.Auth.Challenges(c.nonceConn(c.relayOf(h.From)), stale) {
+	for _, value := range c.r.cfg().Auth.Challenges(c.nonceConn(c.relayOf(h.From)), stale) {
 		lines = append(append(append(lines, "WWW-Authenticate: "...), value...), "\r\n"...)
 	}
 	_ = c.m.Respond(h, 401, "", lines) // a closed connection needs no answer
@@ -102,9 +107,9 @@ func (c *conn) challenge(h *msrp.Head, why reason, stale bool) {
 // clients of another relay is kept (RELAY-40); then that client is refused.
 func (c *conn) wrongCredentials(h *msrp.Head) {
 	c.challenge(h, refusedAuth, false)
-	max := or(c.r.cfg.Limits.AuthFailures, 5)
+	max := or(c.r.cfg().Limits.AuthFailures, 5)
 	if len(h.From.Rest()) > 0 {
-		if c.wrongBy == nil || len(c.wrongBy) >= or(c.r.cfg.Limits.Routes, 256) {
+		if c.wrongBy == nil || len(c.wrongBy) >= or(c.r.cfg().Limits.Routes, 256) {
 			c.wrongBy = map[string]int{}
 		}
 		c.wrongBy[string(h.From.Last())]++
@@ -121,7 +126,7 @@ func (c *conn) wrongCredentials(h *msrp.Head) {
 
 // openSession answers 200 with a session URI (RELAY-60), unless the time asked
 // for is out of bounds.
-func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, reply *hook.AuthReply, check *auth.Check) {
+func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, reply *hook.AuthReply, server *auth.Server, check *auth.Check) {
 	lifetime, ok := c.lifetime(h, reply.MaxExpires)
 	if !ok {
 		return
@@ -137,14 +142,14 @@ func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, r
 	s.label(reply.Attributes)
 	shown := l
 	if l.Advertise != "" {
-		shown = c.r.listeners[l.Advertise]
+		shown = c.r.cfg().listeners[l.Advertise]
 	}
 	if !c.r.newSession(c, s, relay, shown, lifetime) {
 		c.refuse(h, refusedLimit, 403, "Too many sessions on this connection")
 		return
 	}
 	lines := fmt.Appendf(nil, "Use-Path: %s\r\nExpires: %d\r\nAuthentication-Info: %s\r\n",
-		usePath(h.From, s.main.raw), lifetime/time.Second, c.r.cfg.Auth.Info(c.nonceConn(relay), check, string(h.To.Last())))
+		usePath(h.From, s.main.raw), lifetime/time.Second, server.Info(c.nonceConn(relay), check, string(h.To.Last())))
 	_ = c.m.Respond(h, 200, "", lines) // a closed connection needs no answer
 	c.m.Touch(c.m)
 	c.succeeded()
@@ -156,14 +161,15 @@ func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, r
 // lifetime returns how long a session URI may live that is asked for by h, or
 // answers 423 (RFC 4976 §4.6, §10.3, RELAY-5, RELAY-9, RELAY-57).
 func (c *conn) lifetime(h *msrp.Head, max time.Duration) (time.Duration, bool) {
-	lo, hi := c.r.expires.Min, c.r.expires.Max
+	expires := &c.r.cfg().expires
+	lo, hi := expires.Min, expires.Max
 	if max > 0 && max < hi {
 		hi = max
 	}
 	lo = min(lo, hi)
 	value, ok := h.Get("Expires")
 	if !ok {
-		return min(c.r.expires.Default, hi), true
+		return min(expires.Default, hi), true
 	}
 	secs, err := strconv.ParseUint(string(value), 10, 63)
 	if errors.Is(err, strconv.ErrRange) {
@@ -199,7 +205,8 @@ func usePath(from msrp.Path, own []byte) string {
 // selectInterface asks the hook by which interface s leaves to next.
 func (c *conn) selectInterface(s *session, next *msrp.URI, h *msrp.Head) (*exit, error) {
 	x := &exit{front: s.main}
-	chain := s.listener.Hooks.SelectInterface
+	cfg := c.r.cfg()
+	chain := cfg.rules(s.listener).Hooks.SelectInterface
 	if !chain.Has() {
 		return x, nil
 	}
@@ -209,7 +216,7 @@ func (c *conn) selectInterface(s *session, next *msrp.URI, h *msrp.Head) (*exit,
 	reply := chain.Run(c.r.ctx, &hook.InterfaceRequest{
 		Listener: s.listener.Name, RemoteAddr: c.remote, Username: s.user, SessionID: s.main.uri.Short(), Attributes: attributes,
 		Host: next.Host, Port: next.Port, Secure: next.Secure, Transport: next.Transport,
-		FromPath: string(h.From), ToPath: string(h.To), Offers: c.r.offers,
+		FromPath: string(h.From), ToPath: string(h.To), Offers: cfg.offers,
 	})
 	switch reply.Verdict {
 	case hook.Deny:
@@ -218,12 +225,12 @@ func (c *conn) selectInterface(s *session, next *msrp.URI, h *msrp.Head) (*exit,
 		return x, nil
 	}
 	s.label(reply.Attributes)
-	x.iface = c.r.interfaces[reply.Interface]
+	x.iface = cfg.interfaces[reply.Interface]
 	x.source = x.iface.Address
 	if reply.Address.IsValid() {
 		x.source = reply.Address
 	}
-	if l := c.r.listeners[x.iface.Listener]; l != nil {
+	if l := cfg.listeners[x.iface.Listener]; l != nil {
 		x.front = s.front(l)
 	}
 	return x, nil

@@ -63,7 +63,7 @@ func newLine(t testing.TB, body int) *line {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := w.r.listeners["edge"]
+	l := w.r.cfg().listeners["edge"]
 	w.a, w.b = w.r.newConn(), w.r.newConn()
 	var path [2]string
 	for i, c := range []*conn{w.a, w.b} {

@@ -36,8 +36,9 @@ type conn struct {
 	id     uint64
 	log    *slog.Logger
 	m      *msrp.Conn
-	l      *Listener // nil when dialled
-	target target    // of a dialled one
+	l      *Listener  // that it came to, as it was then; nil when dialled
+	target target     // of a dialled one
+	iface  *Interface // by which it was dialled; nil = the default
 	remote netip.AddrPort
 	local  netip.AddrPort
 	sni    string
@@ -67,8 +68,8 @@ type conn struct {
 func (r *Relay) newConn() *conn {
 	c := &conn{r: r, id: r.nextID.Add(1), routes: map[string]*route{}, sessions: map[*session]struct{}{}}
 	c.log = r.log.With("conn", c.id)
-	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg.Limits.Conn, Log: c.log}
-	if r.cfg.Trace {
+	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg().Limits.Conn, Log: c.log}
+	if r.cfg().Trace {
 		cfg.Trace = c.trace
 	}
 	c.m = msrp.NewConn(cfg)
@@ -77,11 +78,16 @@ func (r *Relay) newConn() *conn {
 
 // serveConn serves one accepted connection until it ends.
 func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
+	if r.Draining() {
+		r.count(refusedDraining)
+		nc.Close()
+		return
+	}
 	c := r.newConn()
 	c.l = l
 	c.log = c.log.With("listener", l.Name, "remote", nc.RemoteAddr().String())
 	r.mu.Lock()
-	full := len(r.conns) >= or(r.cfg.Limits.Connections, 20000)
+	full := len(r.conns) >= or(r.cfg().Limits.Connections, 20000)
 	if !full {
 		r.conns[c] = struct{}{}
 	}
@@ -91,14 +97,14 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 		nc.Close()
 		return
 	}
-	if err := transport.Handshake(ctx, nc, or(r.cfg.Limits.Handshake, 10*time.Second)); err != nil {
+	if err := transport.Handshake(ctx, nc, or(r.cfg().Limits.Handshake, 10*time.Second)); err != nil {
 		r.forget(c)
 		nc.Close()
 		c.log.Debug("TLS handshake failed", "err", err)
 		return
 	}
 	c.describe(nc)
-	if r.cfg.Relays.denied(c.cert) {
+	if r.cfg().Relays.denied(c.cert) {
 		r.forget(c)
 		r.count(refusedRelay)
 		nc.Close()
@@ -107,7 +113,7 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 	}
 	// RFC 4976 §6.1 (RELAY-36, RELAY-37): no successful request within the
 	// probation period ends the connection.
-	probation := time.AfterFunc(or(r.cfg.Limits.Probation, 30*time.Second), func() {
+	probation := time.AfterFunc(or(r.cfg().Limits.Probation, 30*time.Second), func() {
 		if !c.proven.Load() {
 			r.count(closedProbation)
 			c.finish(errProbation)
@@ -155,7 +161,7 @@ func (c *conn) serve(ctx context.Context, nc net.Conn) {
 // watchIdle closes the connection when it holds no session and was silent for
 // too long (RFC 4976 §6.5). The timer sets itself anew.
 func (c *conn) watchIdle() *time.Timer {
-	max := or(c.r.cfg.Limits.Idle, time.Hour)
+	max := or(c.r.cfg().Limits.Idle, time.Hour)
 	if max < 0 {
 		return time.NewTimer(0)
 	}
@@ -241,9 +247,9 @@ type target struct {
 // this relay itself: the one that it came to, or as which it was dialled.
 func (c *conn) listener() *Listener {
 	if c.l == nil {
-		return c.r.listeners[c.target.as]
+		return c.r.cfg().listeners[c.target.as]
 	}
-	return c.l
+	return c.r.cfg().rules(c.l)
 }
 
 // dial returns the connection to a next hop, opening one for client c if there
@@ -255,12 +261,12 @@ func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr, 
 	t := target{secure: u.Secure, host: strings.ToLower(u.Host), port: u.Port, source: source}
 	tt := transport.Target{Host: u.Host, Port: u.Port, Secure: u.Secure, Source: source}
 	if u.Secure {
-		t.as, tt.TLS = as.Name, r.dialTLS[as.Name]
+		t.as, tt.TLS = as.Name, r.cfg().dialTLS[as.Name]
 	}
 	if iface != nil {
 		t.iface, tt.Allow = iface.Name, iface.Allow
 	}
-	if r.cfg.Dialer == nil {
+	if r.cfg().Dialer == nil {
 		return nil, errors.New("no dialer")
 	}
 	r.mu.Lock()
@@ -274,14 +280,14 @@ func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr, 
 	if until := r.unreached[t]; time.Now().Before(until) {
 		return nil, errors.New("was not reached a moment ago")
 	}
-	if c.opened >= or(r.cfg.Limits.DialledBy, 64) {
+	if c.opened >= or(r.cfg().Limits.DialledBy, 64) {
 		return nil, &denial{refusedLimit, 403, "Too many connections to next hops"}
 	}
-	if len(r.targets) >= or(r.cfg.Limits.Dialled, 5000) && !r.retireIdle() {
+	if len(r.targets) >= or(r.cfg().Limits.Dialled, 5000) && !r.retireIdle() {
 		return nil, &denial{refusedLimit, 403, "Too many connections to next hops"}
 	}
 	out := r.newConn()
-	out.target, out.opener = t, c
+	out.target, out.iface, out.opener = t, iface, c
 	c.opened++
 	out.log = out.log.With("next_hop", fmt.Sprintf("%s:%d", t.host, t.port))
 	out.proven.Store(true)
@@ -322,15 +328,15 @@ func (r *Relay) notReached(t target) {
 		}
 	}
 	if len(r.unreached) < 1000 {
-		r.unreached[t] = now.Add(or(r.cfg.Limits.DialAgain, 5*time.Second))
+		r.unreached[t] = now.Add(or(r.cfg().Limits.DialAgain, 5*time.Second))
 	}
 }
 
 // connect connects a dialled conn and serves it.
 func (c *conn) connect(t transport.Target) {
 	defer c.r.dialled.Done()
-	ctx, cancel := context.WithTimeout(c.r.ctx, or(c.r.cfg.Limits.Dial, 15*time.Second))
-	nc, err := c.r.cfg.Dialer.Dial(ctx, t)
+	ctx, cancel := context.WithTimeout(c.r.ctx, or(c.r.cfg().Limits.Dial, 15*time.Second))
+	nc, err := c.r.cfg().Dialer.Dial(ctx, t)
 	cancel()
 	if err != nil {
 		c.log.Info("next hop not reached", "err", err)
@@ -368,7 +374,7 @@ func (c *conn) failed() {
 	if c.proven.Load() {
 		return
 	}
-	if c.failures++; c.failures >= or(c.r.cfg.Limits.Failures, 10) {
+	if c.failures++; c.failures >= or(c.r.cfg().Limits.Failures, 10) {
 		c.r.count(closedFailures)
 		c.finish(errFailures)
 	}

@@ -21,6 +21,10 @@ type current struct {
 
 // ServePiece implements [msrp.Handler].
 func (c *conn) ServePiece(_ *msrp.Conn, p *msrp.Piece) {
+	if c.r.settling.Load() && (!p.First || !p.Head.Is("REPORT")) {
+		c.serveSettling(p)
+		return
+	}
 	if !p.First {
 		if t := c.cur.transfer; t != nil {
 			c.continueTransfer(t, p)
@@ -89,7 +93,7 @@ func (c *conn) forwardWhole(rt *route, p *msrp.Piece) {
 		Method: h.Method, Paths: rt.paths, Before: h.Before, Range: rng, After: h.After,
 		Body: p.Body, HasBody: p.HasBody, Flag: p.Flag,
 	}
-	if rq.HeadSize() > c.r.maxHead {
+	if rq.HeadSize() > c.r.cfg().maxHead {
 		c.refuse(h, refusedSyntax, 400, "Head too large to be forwarded")
 		return
 	}
@@ -117,7 +121,7 @@ func (c *conn) forwardWhole(rt *route, p *msrp.Piece) {
 // Success is never answered where Failure-Report is "partial", so that each such
 // request is remembered for 30 s (RELAY-110); they must not take the room of others.
 func (c *conn) awaits(out *conn, h *msrp.Head) bool {
-	return h.WantsOK() || h.Failure == msrp.Partial && out.m.Pending() < or(c.r.cfg.Limits.Conn.Pending, 1<<16)/2
+	return h.WantsOK() || h.Failure == msrp.Partial && out.m.Pending() < or(c.r.cfg().Limits.Conn.Pending, 1<<16)/2
 }
 
 // outRange returns the Byte-Range that a chunk goes out with: the octets really
@@ -170,7 +174,7 @@ func (c *conn) refuseForward(h *msrp.Head, err error) {
 // not waited for again before it has read something.
 func (c *conn) patience(out *conn) time.Duration {
 	c.m.FlushTouched()
-	switch lim := &c.r.cfg.Limits; {
+	switch lim := &c.r.cfg().Limits; {
 	case out.slow.Load():
 		return 0
 	case c.sendsToOthers(out):
@@ -185,7 +189,7 @@ func (c *conn) patient(out *conn, err error) error {
 	switch {
 	case err == nil:
 		out.slow.Store(false)
-	case err == msrp.ErrFull && c.r.cfg.Limits.CloseSlow:
+	case err == msrp.ErrFull && c.r.cfg().Limits.CloseSlow:
 		c.r.count(closedSlow)
 		out.m.Close(errSlow)
 	case err == msrp.ErrFull:
@@ -232,7 +236,7 @@ func (c *conn) startTransfer(rt *route, p *msrp.Piece) {
 		tid: msrp.MakeIdent(h.TID), to: bytes.Clone(h.From.First()), own: bytes.Clone(h.To.First()),
 	}
 	rq := msrp.Request{Paths: rt.paths, Before: h.Before, After: h.After, Range: h.Range}
-	if rq.HeadSize() > c.r.maxHead {
+	if rq.HeadSize() > c.r.cfg().maxHead {
 		c.refuse(h, refusedSyntax, 400, "Head too large to be forwarded")
 		return
 	}

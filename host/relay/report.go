@@ -78,7 +78,7 @@ func (c *conn) forwardOther(rt *route, p *msrp.Piece) {
 	if h.HasRange {
 		rq.Range = h.Range
 	}
-	if rq.HeadSize() > c.r.maxHead {
+	if rq.HeadSize() > c.r.cfg().maxHead {
 		c.refuse(h, refusedSyntax, 400, "Head too large to be forwarded")
 		return
 	}
@@ -124,7 +124,7 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 	if o.answer && r.Code == 401 && in.cert == nil && in.l != nil && !bytes.Contains(bytes.ToLower(r.Head.After), []byte("stale=true")) {
 		// RFC 4976 §6.3 (RELAY-39): the same as for AUTHs to this relay, and
 		// likewise not of other relays (RELAY-40).
-		if int(in.transit.Add(1)) >= or(in.r.cfg.Limits.AuthFailures, 5) {
+		if int(in.transit.Add(1)) >= or(in.r.cfg().Limits.AuthFailures, 5) {
 			defer in.finish(errFailures)
 		}
 	}
@@ -145,7 +145,7 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 		headers = append(append(bytes.Clone(h.Before), "Byte-Range: "...), h.Range.String()+"\r\n"...)
 		headers = append(headers, h.After...)
 	}
-	if len(to)+len(from)+len(headers)+len(h.Comment)+128 > in.r.maxHead {
+	if len(to)+len(from)+len(headers)+len(h.Comment)+128 > in.r.cfg().maxHead {
 		in.r.count(droppedResponse)
 		return
 	}

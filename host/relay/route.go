@@ -69,7 +69,7 @@ func (c *conn) resolve(p *msrp.Piece) *route {
 		c.refuseSyntax(h, err)
 		return nil
 	}
-	if max(len(h.To), len(h.From)) > or(c.r.cfg.Limits.Path, 2<<10) {
+	if max(len(h.To), len(h.From)) > or(c.r.cfg().Limits.Path, 2<<10) {
 		// Every answer would repeat it, and every next hop make it longer.
 		c.r.count(refusedSyntax)
 		c.finish(errPath)
@@ -110,7 +110,7 @@ func (c *conn) resolve(p *msrp.Piece) *route {
 		c.refuse(h, d.why, d.code, d.comment)
 		return nil
 	}
-	if len(c.routes) >= or(c.r.cfg.Limits.Routes, 256) {
+	if len(c.routes) >= or(c.r.cfg().Limits.Routes, 256) {
 		clear(c.routes)
 	}
 	c.routes[string(h.Paths)] = rt
@@ -235,7 +235,7 @@ func (c *conn) exit(s *session, next *msrp.URI, h *msrp.Head) (*exit, error) {
 	key := next.String()
 	s.mu.Lock()
 	x := s.exits[key]
-	full := len(s.exits) >= or(c.r.cfg.Limits.Peers, 32)
+	full := len(s.exits) >= or(c.r.cfg().Limits.Peers, 32)
 	s.mu.Unlock()
 	if x != nil {
 		return x, nil

@@ -23,7 +23,7 @@ type session struct {
 	back     atomic.Pointer[msrp.URI] // the first URI on that way: From-Path of the AUTH (RELAY-115); see leadsBack
 	backSum  [16]byte                 // its fingerprint
 	user     string
-	listener *Listener // where the AUTH came in
+	listener *Listener // where the AUTH came in, as it was then
 	main     *entry    // what Use-Path shows
 	expires  time.Time
 	timer    *time.Timer
@@ -93,7 +93,7 @@ func (r *Relay) newSession(c *conn, s *session, relay string, l *Listener, lifet
 			return false
 		}
 		s.via.met(c)
-	case len(c.sessions) >= or(r.cfg.Limits.Sessions, 1000):
+	case len(c.sessions) >= or(r.cfg().Limits.Sessions, 1000):
 		return false
 	default:
 		s.conn = c
@@ -183,7 +183,7 @@ func (s *session) front(l *Listener) *entry {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
 	for _, e := range s.entries {
-		if e.listener == l {
+		if e.listener.Name == l.Name {
 			return e
 		}
 	}
@@ -197,11 +197,11 @@ func (s *session) front(l *Listener) *entry {
 func (s *session) frontFor(out *conn) *entry {
 	l := out.l
 	if l == nil {
-		if i := s.r.interfaces[out.target.iface]; i != nil {
-			l = s.r.listeners[i.Listener]
+		if out.iface != nil {
+			l = s.r.cfg().listeners[out.iface.Listener]
 		}
 	}
-	if l == nil || l == s.main.listener {
+	if l == nil || l.Name == s.main.listener.Name {
 		return s.main
 	}
 	return s.front(l)
@@ -228,13 +228,13 @@ func (s *session) meet(name []byte, c *conn) {
 	if old := s.peers[uri]; old != nil && !old.gone.Load() {
 		return
 	}
-	if len(s.peers) >= or(s.r.cfg.Limits.Peers, 32) {
+	if len(s.peers) >= or(s.r.cfg().Limits.Peers, 32) {
 		for u, old := range s.peers {
 			if old.gone.Load() {
 				delete(s.peers, u)
 			}
 		}
-		if len(s.peers) >= or(s.r.cfg.Limits.Peers, 32) {
+		if len(s.peers) >= or(s.r.cfg().Limits.Peers, 32) {
 			return
 		}
 	}
