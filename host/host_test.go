@@ -34,6 +34,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type site struct {
 	t     *testing.T
 	s     *host.Server
+	cfg   host.Config
 	dir   string
 	roots *x509.CertPool
 	ports map[string]int // by listener
@@ -67,6 +68,10 @@ func newSiteOf(t *testing.T, ca *msrptest.Authority, text string, log *slog.Logg
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !strings.Contains(text, "drain:") {
+		cfg.Drain.Timeout = 0
+	}
+	w.cfg = cfg
 	if w.s, err = host.New(cfg, log); err != nil {
 		t.Fatal(err)
 	}

@@ -45,6 +45,9 @@ func (c *Config) Validate() error {
 	if !slices.Contains([]string{"", "auto", "text", "json"}, c.Log.Format) {
 		v.fault("log.format", "%q is not auto, text or json", c.Log.Format)
 	}
+	if c.Drain.Timeout < 0 {
+		v.fault("drain.timeout", "must not be negative; 0 ends sessions at once")
+	}
 	return errors.Join(v.faults...)
 }
 

@@ -19,6 +19,8 @@ type ListenConfig struct {
 	// family only: "0.0.0.0:2855" is all of IPv4, "[::]:2855" all of IPv6,
 	// ":2855" both. Port 0 lets the system choose. It has no default.
 	Bind string
+	// Socket, if set, is open already, as by systemd: Bind is not used.
+	Socket net.Listener
 	// TLS makes the listener's connections *tls.Conn; see ServerTLS. Default: plain TCP.
 	TLS *tls.Config
 	// Log gets one line when the listener is open. Default: none.
@@ -29,7 +31,25 @@ type ListenConfig struct {
 // has still to shake hands, in a goroutine of its own, with Handshake. ctx
 // bounds the look-up of Bind's host, not the life of the listener.
 func Listen(ctx context.Context, cfg ListenConfig) (net.Listener, error) {
-	host, _, err := net.SplitHostPort(cfg.Bind)
+	ln := cfg.Socket
+	if ln == nil {
+		var err error
+		if ln, err = bind(ctx, cfg.Bind); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Log != nil {
+		cfg.Log.Info("listening", "address", ln.Addr().String(), "tls", cfg.TLS != nil, "inherited", cfg.Socket != nil)
+	}
+	if cfg.TLS != nil {
+		return tls.NewListener(ln, cfg.TLS), nil
+	}
+	return listener{ln}, nil
+}
+
+// bind opens a TCP listener.
+func bind(ctx context.Context, address string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
@@ -43,18 +63,8 @@ func Listen(ctx context.Context, cfg ListenConfig) (net.Listener, error) {
 		}
 	}
 	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
-	lc.SetMultipathTCP(false) // older kernels cannot peek at such a socket, which WaitRead needs
-	ln, err := lc.Listen(ctx, network, cfg.Bind)
-	if err != nil {
-		return nil, err // says "listen tcp <address>" itself
-	}
-	if cfg.Log != nil {
-		cfg.Log.Info("listening", "address", ln.Addr().String(), "tls", cfg.TLS != nil)
-	}
-	if cfg.TLS != nil {
-		return tls.NewListener(ln, cfg.TLS), nil
-	}
-	return listener{ln}, nil
+	lc.SetMultipathTCP(false)               // older kernels cannot peek at such a socket, which WaitRead needs
+	return lc.Listen(ctx, network, address) // an error says "listen tcp <address>" itself
 }
 
 type listener struct{ net.Listener }
