@@ -35,6 +35,7 @@ type site struct {
 	t     *testing.T
 	s     *host.Server
 	cfg   host.Config
+	end   context.CancelFunc // what SIGTERM does
 	dir   string
 	roots *x509.CertPool
 	ports map[string]int // by listener
@@ -82,6 +83,7 @@ func newSiteOf(t *testing.T, ca *msrptest.Authority, text string, log *slog.Logg
 	for name := range cfg.Listeners {
 		w.ports[name] = w.s.Addr(name).(*net.TCPAddr).Port
 	}
+	w.end = cancel
 	done := make(chan error, 1)
 	go func() { done <- w.s.Serve(ctx) }()
 	t.Cleanup(func() {
