@@ -61,6 +61,9 @@ func (w *site) load(n int, stop <-chan struct{}) (sent, failed *atomic.Int64, wa
 				want := fmt.Sprint("message ", k)
 				if err := a.send(s, []byte(want), 0); err != nil {
 					failed.Add(1)
+					if f := err.Error(); !strings.Contains(f, "481") && !strings.Contains(f, "408") {
+						w.t.Errorf("message %d was neither answered nor reported: %v", k, err)
+					}
 					return
 				}
 				if got := <-b.got; got != want {

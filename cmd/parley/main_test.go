@@ -72,7 +72,7 @@ func runScripts(t *testing.T, dir string) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": start, "await": await, "awaiterr": awaiterr, "hup": hup, "sigkill": sigkill, "feed": feed, "end": end(true), "eof": end(false),
+			"start": start, "await": await, "awaiterr": awaiterr, "hup": sends(syscall.SIGHUP), "sigterm": sends(syscall.SIGTERM), "killed": killed, "sigkill": sigkill, "feed": feed, "end": end(true), "eof": end(false),
 		},
 	})
 }
@@ -214,9 +214,20 @@ func awaiterr(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// hup NAME asks a process to reload.
-func hup(ts *testscript.TestScript, _ bool, args []string) {
-	ts.Check(processes(ts)[args[0]].cmd.Process.Signal(syscall.SIGHUP))
+// sends makes a command that sends a signal to a process: hup NAME.
+func sends(sig os.Signal) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		ts.Check(processes(ts)[args[0]].cmd.Process.Signal(sig))
+	}
+}
+
+// killed NAME waits for a process that a signal has ended.
+func killed(ts *testscript.TestScript, _ bool, args []string) {
+	p := processes(ts)[args[0]]
+	p.stop(false)
+	if st, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !st.Signaled() {
+		ts.Fatalf("%s was not ended by a signal: %v\n%s", args[0], p.cmd.ProcessState, p.stderr.String())
+	}
 }
 
 // sigkill NAME ends a process without a word.
