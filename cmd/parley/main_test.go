@@ -158,6 +158,7 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range []string{"HOME", "PATH", "XDG_STATE_HOME", "PARLEY_PASSWORD", "GORACE"} {
 		p.cmd.Env = append(p.cmd.Env, name+"="+ts.Getenv(name))
 	}
+	p.cmd.Env = append(p.cmd.Env, "PARLEY_DRAIN__TIMEOUT=0s") // scripts end relays that have sessions
 	p.cmd.Stderr = &p.stderr
 	p.in, err = p.cmd.StdinPipe()
 	ts.Check(err)
@@ -221,10 +222,23 @@ func sends(sig os.Signal) func(*testscript.TestScript, bool, []string) {
 	}
 }
 
-// killed NAME waits for a process that a signal has ended.
+// killed NAME sends SIGTERM until one, which is no longer caught, ends the process.
 func killed(ts *testscript.TestScript, _ bool, args []string) {
 	p := processes(ts)[args[0]]
-	p.stop(false)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.stop(false)
+	}()
+	for tick := time.Tick(20 * time.Millisecond); ; {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // may have ended
+		select {
+		case <-done:
+		case <-tick:
+			continue
+		}
+		break
+	}
 	if st, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !st.Signaled() {
 		ts.Fatalf("%s was not ended by a signal: %v\n%s", args[0], p.cmd.ProcessState, p.stderr.String())
 	}
