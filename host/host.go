@@ -85,8 +85,12 @@ func New(cfg Config, log *slog.Logger) (_ *Server, err error) {
 	return s, err
 }
 
-// Close frees what New has built. Serve does that itself.
+// Close frees what New has built, and closes what Inherit was given. Serve does that
+// itself.
 func (s *Server) Close() {
+	s.mu.Lock()
+	s.closeSockets()
+	s.mu.Unlock()
 	if s.relay != nil {
 		s.relay.Close()
 	}
@@ -219,9 +223,18 @@ func (l *failureLog) failed(f hook.Failure) {
 	l.log.Log(context.Background(), level, "a provider failed", attrs...)
 }
 
-// Inherit gives sockets that are open already, as systemd passes them, to the
-// listeners of these names: they are used instead of bind. Before Listen.
+// Inherit gives TCP sockets that are open already, as systemd passes them, to the
+// listeners of these names: they are used instead of bind. Before Listen. They stay
+// open while their listener is taken from the configuration, and serve it again when it
+// comes back; what connects meanwhile waits.
 func (s *Server) Inherit(sockets map[string]net.Listener) { s.sockets = sockets }
+
+// closeSockets closes what Inherit was given. s.mu is held.
+func (s *Server) closeSockets() {
+	for _, ln := range s.sockets {
+		_ = ln.Close() // it may be closed
+	}
+}
 
 // Listen opens all listeners, or none.
 func (s *Server) Listen(ctx context.Context) error {

@@ -314,6 +314,7 @@ func (s *Server) Drain() {
 	}
 	s.relay.Drain()
 	closeAll(s.ports)
+	s.closeSockets()
 	s.log.Info("draining: nothing new is taken", "sessions", s.relay.Stats().Sessions)
 }
 

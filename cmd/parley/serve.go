@@ -70,7 +70,7 @@ func (cmd *serveCmd) Run(e *env) error {
 	out := newLogOutput(cfg.Log, e.stderr)
 	log := slog.New(out)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1) // before plugins are compiled, which may take seconds
+	signal.Notify(signals, append(drainSignals, syscall.SIGHUP)...) // before plugins are compiled, which may take seconds
 	defer signal.Stop(signals)
 	sockets, err := inherited(cfg)
 	if err != nil {
@@ -134,7 +134,7 @@ func (r *reloader) run(ctx context.Context, signals <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case sig := <-signals:
-			if sig == syscall.SIGUSR1 {
+			if sig != syscall.SIGHUP {
 				r.s.Drain()
 				notify(r.log, "STATUS=Draining")
 				continue
