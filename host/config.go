@@ -23,6 +23,8 @@ type Config struct {
 	Relay       Relay       `koanf:"relay"`
 	Admin       Admin       `koanf:"admin"`
 	Log         Log         `koanf:"log"`
+	Drain       Drain       `koanf:"drain"`
+	Reload      Reload      `koanf:"reload"`
 }
 
 // A Listener is an address at which clients, peers and relays connect.
@@ -193,6 +195,19 @@ type PluginCache struct {
 type Admin struct {
 	Bind  string `koanf:"bind"`  // host:port; default: none
 	Pprof bool   `koanf:"pprof"` // serve /debug/pprof, by which memory can be read
+}
+
+// Drain says how the server ends.
+type Drain struct {
+	// Timeout is how long sessions may go on once it is to end. 0 = not at all.
+	// In a file the default is 30 s.
+	Timeout time.Duration `koanf:"timeout"`
+}
+
+// Reload says when the configuration is read again, beside at SIGHUP.
+type Reload struct {
+	// Watch reads the file when it has changed. In a file the default is true.
+	Watch bool `koanf:"watch"`
 }
 
 // An Interface is where sessions leave by.

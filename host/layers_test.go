@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"sdk/go/conform":         {"sdk/abi", "sdk/go", "sdk/go/authenticate", "sdk/go/selectinterface", "sdk/go/internal/host"},
 
 	"examples/echo": {"host/msrp", "host/auth"},
-	"cmd/parley":    {"host", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/config", "host/wasm", "sdk", "sdk/abi"},
+	"cmd/parley":    {"host", "host/watch", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/config", "host/wasm", "sdk", "sdk/abi"},
 }
 
 // only says which external module only one package may import.

@@ -53,6 +53,9 @@ func (c *Config) Validate() error {
 	if !slices.Contains([]string{"", "auto", "text", "json"}, c.Log.Format) {
 		v.fault("log.format", "%q is not auto, text or json", c.Log.Format)
 	}
+	if c.Drain.Timeout < 0 {
+		v.fault("drain.timeout", "must not be negative; 0 ends sessions at once")
+	}
 	return errors.Join(v.faults...)
 }
 
@@ -129,6 +132,9 @@ func (v *validator) listener(key string, l Listener, bound map[string]string) {
 var mediaType = regexp.MustCompile(`^(\*|[A-Za-z0-9!#$%&'+.^_|~-]+/(\*|[A-Za-z0-9!#$%&'+.^_|~-]+))$`)
 
 func (l *Listener) isWebSocket() bool { return strings.EqualFold(l.URI.Transport, "ws") }
+
+// doesTLS reports whether the listener itself does, and needs a certificate.
+func (l *Listener) doesTLS() bool { return l.URI.Secure && len(l.WebSocket.Proxies) == 0 }
 
 // websocket checks what concerns WebSockets.
 func (v *validator) websocket(key string, l *Listener) {

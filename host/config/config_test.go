@@ -70,7 +70,7 @@ func TestFaults(t *testing.T) {
 		{"empty", "", "listeners: there is none"},
 		{"not YAML", "a: [", "not YAML"},
 		{"a key twice", "log: {}\nlog: {}\n", "not YAML"},
-		{"unknown key", minimal + "relais: {}\n", "relais: unknown key; known here: admin, interfaces, listeners, log, plugin_cache, plugins, providers, relay"},
+		{"unknown key", minimal + "relais: {}\n", "relais: unknown key; known here: admin, drain, interfaces, listeners, log, plugin_cache, plugins, providers, relay, reload"},
 		{"nearly a key", strings.Replace(minimal, "}", ", plainauth: true}", 1), "listeners.edge.plainauth: unknown key; did you mean plain_auth?"},
 		{"unknown nested", minimal + "relay: {limits: {heads: 1}}\n", "relay.limits.heads: unknown key"},
 		{"in a list", minimal + "providers: {t: {type: table, rules: [{too: x}]}}\n", "providers.t.rules.0.too: unknown key"},

@@ -21,6 +21,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -103,8 +104,7 @@ const maxBan = 10 * 366 * 24 * time.Hour
 //
 // It is safe for use by many goroutines, and has none of its own.
 type Bans struct {
-	// Set by NewBans, then read-only.
-	cfg BansConfig
+	now atomic.Pointer[BansConfig] // swapped whole by Configure
 	log *slog.Logger
 
 	writing sync.Mutex // held while the file is written; taken before mu
@@ -137,16 +137,28 @@ func NewBans(cfg BansConfig) (*Bans, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Bans{cfg: cfg, log: cfg.Log, suspects: map[netip.Prefix]suspect{}, bans: map[netip.Prefix]ban{}}
+	b := &Bans{log: cfg.Log, suspects: map[netip.Prefix]suspect{}, bans: map[netip.Prefix]ban{}}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
+	b.now.Store(&cfg)
 	return b, b.load()
 }
 
+// Configure makes cfg, which must be valid, count from now on. File and Log stay.
+// Bans that are in force stay as they are; with other lengths of
+// Addresses.IPv4 or IPv6 they are of no address that is looked up any more.
+func (b *Bans) Configure(cfg BansConfig) {
+	old := b.cfg()
+	cfg.File, cfg.Log = old.File, old.Log
+	b.now.Store(&cfg)
+}
+
+func (b *Bans) cfg() *BansConfig { return b.now.Load() }
+
 // Banned reports whether addr is banned now.
 func (b *Bans) Banned(addr netip.Addr) bool {
-	peer, ok := b.cfg.Addresses.Peer(addr)
+	peer, ok := b.cfg().Addresses.Peer(addr)
 	if !ok {
 		return false
 	}
@@ -171,7 +183,7 @@ type Verdict struct {
 // Failed counts a failure of addr. Weight is 1, or less where others than the one
 // who failed would suffer, too.
 func (b *Bans) Failed(addr netip.Addr, weight float64) Verdict {
-	peer, ok := b.cfg.Addresses.Peer(addr)
+	peer, ok := b.cfg().Addresses.Peer(addr)
 	if !ok {
 		return Verdict{}
 	}
@@ -189,14 +201,14 @@ func (b *Bans) failed(peer netip.Prefix, weight float64, now time.Time) (v Verdi
 		return Verdict{Banned: true}, x
 	}
 	s, known := b.suspects[peer]
-	if !known && len(b.suspects) >= b.cfg.entries() {
+	if !known && len(b.suspects) >= b.cfg().entries() {
 		b.dropSuspect(now)
 	}
-	if !known || now.Sub(s.since) >= b.cfg.window() {
+	if !known || now.Sub(s.since) >= b.cfg().window() {
 		s = suspect{since: now}
 	}
 	s.points += weight
-	if s.points < float64(b.cfg.after()) {
+	if s.points < float64(b.cfg().after()) {
 		b.suspects[peer] = s
 		return Verdict{Delay: b.delayFor(s.points)}, x
 	}
@@ -207,15 +219,15 @@ func (b *Bans) failed(peer netip.Prefix, weight float64, now time.Time) (v Verdi
 // delayFor doubles with each failure from the third on.
 func (b *Bans) delayFor(points float64) time.Duration {
 	n := int(math.Ceil(points)) - 3
-	if n < 0 || b.cfg.delay() < 0 {
+	if n < 0 || b.cfg().delay() < 0 {
 		return 0
 	}
 	if n > 30 {
-		return b.cfg.maxDelay()
+		return b.cfg().maxDelay()
 	}
-	d := b.cfg.delay() << n
-	if d>>n != b.cfg.delay() || d > b.cfg.maxDelay() {
-		return b.cfg.maxDelay()
+	d := b.cfg().delay() << n
+	if d>>n != b.cfg().delay() || d > b.cfg().maxDelay() {
+		return b.cfg().maxDelay()
 	}
 	return d
 }
@@ -227,7 +239,7 @@ func (b *Bans) dropSuspect(now time.Time) {
 	var least netip.Prefix
 	points, seen := math.Inf(1), 0
 	for peer, s := range b.suspects {
-		if now.Sub(s.since) >= b.cfg.window() {
+		if now.Sub(s.since) >= b.cfg().window() {
 			s.points = 0
 		}
 		if s.points < points {
@@ -246,7 +258,7 @@ func (b *Bans) ban(peer netip.Prefix, now time.Time) ban {
 	if !known || x.forgotten(now) {
 		x = ban{}
 	}
-	x.length = min(max(2*x.length, b.cfg.time()), b.cfg.maxTime())
+	x.length = min(max(2*x.length, b.cfg().time()), b.cfg().maxTime())
 	x.until = now.Add(x.length)
 	x.times++
 	if !known {
@@ -260,7 +272,7 @@ func (b *Bans) ban(peer netip.Prefix, now time.Time) ban {
 // makeRoom drops the ban that ends, or ended, first, if there is no room for one
 // more. b.mu is held.
 func (b *Bans) makeRoom() {
-	if len(b.bans) < b.cfg.entries() {
+	if len(b.bans) < b.cfg().entries() {
 		return
 	}
 	var first netip.Prefix
@@ -314,7 +326,7 @@ func (b *Bans) List() []Ban {
 // Lift ends the ban of addr and forgets its failures. It reports whether there
 // was a ban.
 func (b *Bans) Lift(addr netip.Addr) bool {
-	peer, ok := b.cfg.Addresses.Peer(addr)
+	peer, ok := b.cfg().Addresses.Peer(addr)
 	if !ok {
 		return false
 	}

@@ -36,10 +36,10 @@ type savedBan struct {
 // load reads the file. One that is damaged is put aside: it may be another file
 // altogether, named by mistake, which must not be overwritten.
 func (b *Bans) load() error {
-	if b.cfg.File == "" {
+	if b.cfg().File == "" {
 		return nil
 	}
-	f, err := os.Open(b.cfg.File)
+	f, err := os.Open(b.cfg().File)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -53,9 +53,9 @@ func (b *Bans) load() error {
 	}
 	saved, err := parseFile(text)
 	if err != nil {
-		aside := b.cfg.File + ".damaged"
-		b.log.Warn("the file of bans is damaged: starting without", "file", b.cfg.File, "kept_as", aside, "err", err)
-		if err := os.Rename(b.cfg.File, aside); err != nil {
+		aside := b.cfg().File + ".damaged"
+		b.log.Warn("the file of bans is damaged: starting without", "file", b.cfg().File, "kept_as", aside, "err", err)
+		if err := os.Rename(b.cfg().File, aside); err != nil {
 			return fmt.Errorf("put the damaged file of bans aside: %w", err)
 		}
 		return nil
@@ -97,15 +97,15 @@ func parseFile(text []byte) ([]savedBan, error) {
 func (b *Bans) restore(saved []savedBan) {
 	now := time.Now()
 	for _, s := range saved {
-		peer, ok := b.cfg.Addresses.Peer(s.Address.Addr())
+		peer, ok := b.cfg().Addresses.Peer(s.Address.Addr())
 		if !ok || s.Address.Bits() < peer.Bits() {
 			continue // exempt by now, or more addresses then than are one peer now
 		}
-		x := ban{until: s.Until, length: min(time.Duration(s.Seconds)*time.Second, b.cfg.maxTime()), times: s.Times}
+		x := ban{until: s.Until, length: min(time.Duration(s.Seconds)*time.Second, b.cfg().maxTime()), times: s.Times}
 		if latest := now.Add(x.length); x.until.After(latest) {
 			x.until = latest // the clock went back, or the setting did
 		}
-		if x.forgotten(now) || len(b.bans) >= b.cfg.entries() {
+		if x.forgotten(now) || len(b.bans) >= b.cfg().entries() {
 			continue
 		}
 		if old, ok := b.bans[peer]; !ok || old.until.Before(x.until) {
@@ -116,7 +116,7 @@ func (b *Bans) restore(saved []savedBan) {
 
 // changed has the file written soon. b.mu is held.
 func (b *Bans) changed() {
-	if b.cfg.File != "" && b.save == nil && !b.closed {
+	if b.cfg().File != "" && b.save == nil && !b.closed {
 		b.save = time.AfterFunc(saveDelay, b.write)
 	}
 }
@@ -158,8 +158,8 @@ func (b *Bans) write() {
 		}
 	}
 	b.mu.Unlock()
-	if err := writeFile(b.cfg.File, &f); err != nil {
-		b.log.Warn("the bans were not saved", "file", b.cfg.File, "err", err, "retry_in", saveAgain)
+	if err := writeFile(b.cfg().File, &f); err != nil {
+		b.log.Warn("the bans were not saved", "file", b.cfg().File, "err", err, "retry_in", saveAgain)
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if b.save == nil && !b.closed {

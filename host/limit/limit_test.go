@@ -303,7 +303,7 @@ func TestFileNotWritten(t *testing.T) {
 		}
 		time.Sleep(saveAgain)
 		synctest.Wait()
-		if _, err := os.Stat(b.cfg.File); err != nil {
+		if _, err := os.Stat(b.cfg().File); err != nil {
 			t.Error(err)
 		}
 	})

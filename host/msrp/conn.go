@@ -107,6 +107,7 @@ type Conn struct {
 	inFrame  bool        // the octets written last ended inside a frame
 	writing  bool        // drain runs
 	finish   error       // if set, the reason to close once all is written
+	barred   bool        // after Abandon
 	half     bool        // all was written, and the peer told so
 	cutOff   *time.Timer // ends a Finish that takes too long
 	open     *Stream
@@ -224,10 +225,22 @@ func (c *Conn) end() error {
 			t.Stop()
 		}
 	}
+	lost := c.takeTransactions()
+	c.open = nil
+	c.requests.drop()
+	c.answers.drop()
+	c.mu.Unlock()
+	for i := range lost {
+		c.tell(&lost[i], Result{Err: err})
+	}
+	return err
+}
+
+// takeTransactions takes all transactions out of their slots. mu is held.
+func (c *Conn) takeTransactions() (lost []Transaction) {
 	if c.open != nil && c.open.slot >= 0 {
 		c.slots.all[c.open.slot].tx.Range.End = c.open.pos - 1
 	}
-	var lost []Transaction
 	for c.slots.first >= 0 {
 		lost = append(lost, c.slots.release(c.slots.first))
 	}
@@ -236,14 +249,32 @@ func (c *Conn) end() error {
 			lost = append(lost, c.slots.release(int32(i)))
 		}
 	}
-	c.slots, c.open = newSlots(), nil
-	c.requests.drop()
-	c.answers.drop()
+	c.slots = newSlots()
+	return lost
+}
+
+// Abandon is for who is about to Finish many connections whose transactions
+// belong to each other: it gives all transactions back with reason, as the end of
+// the connection would, while REPORTs can still be sent. Responses that come later
+// are dropped, and new requests other than REPORTs get ErrClosed.
+func (c *Conn) Abandon(reason error) {
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return // end gives them back
+	}
+	c.barred = true
+	c.writers.Add(1) // Serve must not return before the Owners know
+	defer c.writers.Done()
+	lost := c.takeTransactions()
+	if c.open != nil {
+		c.open.slot = -1
+	}
+	c.wake()
 	c.mu.Unlock()
 	for i := range lost {
-		c.tell(&lost[i], Result{Err: err})
+		c.tell(&lost[i], Result{Err: reason})
 	}
-	return err
 }
 
 func (q *queue) drop() {

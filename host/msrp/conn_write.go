@@ -196,11 +196,11 @@ func (c *Conn) roomWithin(n int, d time.Duration) error {
 	c.tickets++
 	ticket := c.tickets
 	c.line = append(c.line, ticket)
-	err := c.await(d, func() bool { return c.finish != nil || c.line[0] == ticket && c.fits(n) })
+	err := c.await(d, func() bool { return c.finish != nil || c.barred || c.line[0] == ticket && c.fits(n) })
 	i := slices.Index(c.line, ticket)
 	c.line = slices.Delete(c.line, i, i+1)
 	c.wake()
-	if err == nil && c.finish != nil {
+	if err == nil && (c.finish != nil || c.barred) {
 		return ErrClosed
 	}
 	return err

@@ -60,7 +60,7 @@ func (c *Conn) Send(rq *Request, tx *Transaction) error {
 	if c.err != nil {
 		return c.err
 	}
-	if c.half || c.finish != nil && !report {
+	if c.half || (c.finish != nil || c.barred) && !report {
 		return ErrClosed
 	}
 	if report {
@@ -364,7 +364,7 @@ func (s *Stream) Write(body []byte, flag Flag) error {
 		return c.err
 	}
 	ending := s.open && len(body) == 0 // an end-line always has room
-	if c.finish != nil && !ending {
+	if (c.finish != nil || c.barred) && !ending {
 		return ErrClosed
 	}
 	ending = ending || c.chunk > 0 && len(body) == 0

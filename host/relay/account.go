@@ -31,11 +31,11 @@ type place struct {
 // it there until forget. It is called once, when the address is known.
 func (c *conn) admit() error {
 	r := c.r
-	if r.cfg.Bans != nil && r.cfg.Bans.Banned(c.remote.Addr()) {
+	if r.cfg().Bans != nil && r.cfg().Bans.Banned(c.remote.Addr()) {
 		c.count(closedBanned)
 		return errBanned
 	}
-	peer, ok := r.cfg.Addresses.Peer(c.remote.Addr())
+	peer, ok := r.cfg().Addresses.Peer(c.remote.Addr())
 	if !ok {
 		return nil
 	}
@@ -46,7 +46,7 @@ func (c *conn) admit() error {
 		p = &place{peer: peer}
 		r.places[peer] = p
 	}
-	if max := r.cfg.Limits.addressConnections(); max > 0 && p.connections >= max {
+	if max := r.cfg().Limits.addressConnections(); max > 0 && p.connections >= max {
 		c.count(closedAddress)
 		return errCrowded
 	}
@@ -81,10 +81,10 @@ func (r *Relay) tidy(p *place) {
 // address, if it is (RELAY-68). r.mu is held.
 func (r *Relay) crowded(s *session, lim *hook.Limits) *denial {
 	a := r.accounts[s.user]
-	if max := pick(lim.Sessions, int64(r.cfg.Limits.UserSessions)); max > 0 && a != nil && int64(a.sessions) >= max {
+	if max := pick(lim.Sessions, int64(r.cfg().Limits.UserSessions)); max > 0 && a != nil && int64(a.sessions) >= max {
 		return &denial{refusedUserSessions, 403, "Too many sessions of this user"}
 	}
-	if max := r.cfg.Limits.AddressSessions; max > 0 && s.place != nil && s.place.sessions >= max {
+	if max := r.cfg().Limits.AddressSessions; max > 0 && s.place != nil && s.place.sessions >= max {
 		return &denial{refusedAddressSessions, 403, "Too many sessions from this address"}
 	}
 	return nil
@@ -98,7 +98,7 @@ func (r *Relay) enrol(s *session, lim *hook.Limits) {
 		a = &account{user: s.user}
 		r.accounts[s.user] = a
 	}
-	own := &r.cfg.Limits
+	own := &r.cfg().Limits
 	rates := limit.Rates{
 		Messages: pick(lim.UserMessagesPerMinute, own.UserMessages), Bytes: pick(lim.UserBytesPerSecond, own.UserBytes), Burst: own.Burst,
 	}
@@ -158,7 +158,7 @@ func (r *Relay) resign(s *session) {
 // on one that never had a session is sent away.
 func (c *conn) shunned(h *msrp.Head, name string) bool {
 	r := c.r
-	if r.cfg.Bans == nil || !r.cfg.Bans.Banned(c.remote.Addr()) {
+	if r.cfg().Bans == nil || !r.cfg().Bans.Banned(c.remote.Addr()) {
 		return false
 	}
 	r.mu.Lock()
@@ -195,7 +195,7 @@ func (c *conn) blame(relayed bool) (banned bool) {
 // passwords count as one.
 func (c *conn) accuse(relayed bool) (v limit.Verdict) {
 	r := c.r
-	if r.cfg.Bans == nil {
+	if r.cfg().Bans == nil {
 		return v
 	}
 	weight := 1.0
@@ -207,14 +207,14 @@ func (c *conn) accuse(relayed bool) (v limit.Verdict) {
 	if relayed {
 		weight /= 10
 	}
-	if v = r.cfg.Bans.Failed(c.remote.Addr(), weight); v.New {
+	if v = r.cfg().Bans.Failed(c.remote.Addr(), weight); v.New {
 		c.count(madeBan)
 	}
 	return v
 }
 
 // Bans returns the bans by address, or nil if there are none in this relay.
-func (r *Relay) Bans() *limit.Bans { return r.cfg.Bans }
+func (r *Relay) Bans() *limit.Bans { return r.cfg().Bans }
 
 // checkCounts returns what is inconsistent in accounts and places. r.mu is held.
 func (r *Relay) checkCounts() error {

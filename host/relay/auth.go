@@ -24,6 +24,11 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		c.refuse(h, refusedAuth, 403, "AUTH needs TLS")
 		return
 	}
+	if c.r.Draining() || c.r.cfg().retired[l.Name] {
+		c.authEnded(authDraining)
+		c.refuse(h, refusedDraining, 403, "Draining")
+		return
+	}
 	relay := c.relayOf(h.From)
 	if c.secure && relay == "" && len(h.From.Rest()) > 0 {
 		// RFC 4976 §6.3 (RELAY-29, RELAY-54): the previous hop comes first.
@@ -66,12 +71,13 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		c.refuse(h, refusedAuth, 403, "This connection is another user's") // WS-41
 		return
 	}
-	check, err := c.r.cfg.Auth.Check(c.nonceConn(relay), cred)
+	server := c.r.cfg().Auth // that a Reload may replace
+	check, err := server.Check(c.nonceConn(relay), cred)
 	if err != nil {
 		c.wrongCredentials(h)
 		return
 	}
-	if len(h.From.Rest()) > 0 && c.wrongBy[string(h.From.Last())] >= or(c.r.cfg.Limits.AuthFailures, 5) {
+	if len(h.From.Rest()) > 0 && c.wrongBy[string(h.From.Last())] >= or(c.r.cfg().Limits.AuthFailures, 5) {
 		c.authEnded(authLimit)
 		c.refuse(h, refusedAuth, 403, "Too many wrong passwords")
 		return
@@ -88,14 +94,14 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		return
 	}
 	secret := auth.Secret{HA1: reply.HA1, Password: reply.Password, Authenticated: reply.Authenticated}
-	switch result := c.r.cfg.Auth.Verify(check, "AUTH", uri, secret); {
+	switch result := server.Verify(check, "AUTH", uri, secret); {
 	case result.Stale:
 		c.authEnded(authStale)
 		c.challenge(h, refusedChallenge, true)
 	case !result.OK:
 		c.wrongCredentials(h)
 	default:
-		c.openSession(h, relay, cred.Username, &reply, check)
+		c.openSession(h, relay, cred.Username, &reply, &proof{server, check})
 	}
 }
 
@@ -127,7 +133,7 @@ func (c *conn) transport() string {
 func (c *conn) challenge(h *msrp.Head, why reason, stale bool) {
 	c.count(why)
 	var lines []byte
-	for _, value := range c.r.cfg.Auth.Challenges(c.nonceConn(c.relayOf(h.From)), stale) {
+	for _, value := range c.r.cfg().Auth.Challenges(c.nonceConn(c.relayOf(h.From)), stale) {
 		lines = append(append(append(lines, "WWW-Authenticate: "...), value...), "\r\n"...)
 	}
 	_ = c.m.Respond(h, 401, "", lines) // a closed connection needs no answer
@@ -142,12 +148,12 @@ func (c *conn) wrongCredentials(h *msrp.Head) {
 	relayed := len(h.From.Rest()) > 0
 	banned := c.relayOf(h.From) == "" && c.blame(relayed)
 	c.challenge(h, refusedAuth, false)
-	max := or(c.r.cfg.Limits.AuthFailures, 5)
+	max := or(c.r.cfg().Limits.AuthFailures, 5)
 	if banned && !relayed {
 		c.finish(errBanned)
 	}
 	if relayed {
-		if c.wrongBy == nil || len(c.wrongBy) >= or(c.r.cfg.Limits.Routes, 256) {
+		if c.wrongBy == nil || len(c.wrongBy) >= or(c.r.cfg().Limits.Routes, 256) {
 			c.wrongBy = map[string]int{}
 		}
 		c.wrongBy[string(h.From.Last())]++
@@ -162,10 +168,17 @@ func (c *conn) wrongCredentials(h *msrp.Head) {
 	}
 }
 
+// A proof is a digest that was right, and who has checked it: a Reload may have
+// replaced the server since.
+type proof struct {
+	server *auth.Server
+	check  *auth.Check
+}
+
 // openSession answers 200 with a session URI (RELAY-60), unless the time asked
-// for is out of bounds. check is nil if no digest was used: then there is no
+// for is out of bounds. digest is nil if none was used: then there is no
 // Authentication-Info (WS-42).
-func (c *conn) openSession(h *msrp.Head, relay, user string, reply *hook.AuthReply, check *auth.Check) {
+func (c *conn) openSession(h *msrp.Head, relay, user string, reply *hook.AuthReply, digest *proof) {
 	lifetime, ok := c.lifetime(h, reply.MaxExpires)
 	if !ok {
 		return
@@ -186,8 +199,8 @@ func (c *conn) openSession(h *msrp.Head, relay, user string, reply *hook.AuthRep
 		return
 	}
 	lines := fmt.Appendf(nil, "Use-Path: %s\r\nExpires: %d\r\n", usePath(h.From, s.main.raw), lifetime/time.Second)
-	if check != nil {
-		lines = fmt.Appendf(lines, "Authentication-Info: %s\r\n", c.r.cfg.Auth.Info(c.nonceConn(relay), check, string(h.To.Last())))
+	if digest != nil {
+		lines = fmt.Appendf(lines, "Authentication-Info: %s\r\n", digest.server.Info(c.nonceConn(relay), digest.check, string(h.To.Last())))
 	}
 	_ = c.m.Respond(h, 200, "", lines) // a closed connection needs no answer
 	c.m.Touch(c.m)
@@ -201,14 +214,15 @@ func (c *conn) openSession(h *msrp.Head, relay, user string, reply *hook.AuthRep
 // lifetime returns how long a session URI may live that is asked for by h, or
 // answers 423 (RFC 4976 §4.6, §10.3, RELAY-5, RELAY-9, RELAY-57).
 func (c *conn) lifetime(h *msrp.Head, max time.Duration) (time.Duration, bool) {
-	lo, hi := c.r.expires.Min, c.r.expires.Max
+	expires := &c.r.cfg().expires
+	lo, hi := expires.Min, expires.Max
 	if max > 0 && max < hi {
 		hi = max
 	}
 	lo = min(lo, hi)
 	value, ok := h.Get("Expires")
 	if !ok {
-		return min(c.r.expires.Default, hi), true
+		return min(expires.Default, hi), true
 	}
 	secs, err := strconv.ParseUint(string(value), 10, 63)
 	if errors.Is(err, strconv.ErrRange) {
@@ -246,7 +260,8 @@ func usePath(from msrp.Path, own []byte) string {
 // selectInterface asks the hook by which interface s leaves to next.
 func (c *conn) selectInterface(s *session, next *msrp.URI, h *msrp.Head) (*exit, error) {
 	x := &exit{front: s.main}
-	chain := s.listener.Hooks.SelectInterface
+	cfg := c.r.cfg()
+	chain := cfg.rules(s.listener).Hooks.SelectInterface
 	if !chain.Has() {
 		return x, nil
 	}
@@ -256,7 +271,7 @@ func (c *conn) selectInterface(s *session, next *msrp.URI, h *msrp.Head) (*exit,
 	reply := chain.Run(c.r.ctx, &hook.InterfaceRequest{
 		Listener: s.listener.Name, RemoteAddr: c.remote, Username: s.user, SessionID: s.main.uri.Short(), Attributes: attributes,
 		Host: next.Host, Port: next.Port, Secure: next.Secure, Transport: next.Transport,
-		FromPath: string(h.From), ToPath: string(h.To), Offers: c.r.offers,
+		FromPath: string(h.From), ToPath: string(h.To), Offers: cfg.offers,
 	})
 	switch reply.Verdict {
 	case hook.Deny:
@@ -265,12 +280,12 @@ func (c *conn) selectInterface(s *session, next *msrp.URI, h *msrp.Head) (*exit,
 		return x, nil
 	}
 	s.label(reply.Attributes)
-	x.iface = c.r.interfaces[reply.Interface]
+	x.iface = cfg.interfaces[reply.Interface]
 	x.source = x.iface.Address
 	if reply.Address.IsValid() {
 		x.source = reply.Address
 	}
-	if l := c.r.listeners[x.iface.Listener]; l != nil {
+	if l := cfg.listeners[x.iface.Listener]; l != nil {
 		x.front = s.front(l)
 	}
 	return x, nil

@@ -93,7 +93,7 @@ func newLineAt(t testing.TB, body int, ls ...Listener) *line {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := w.r.listeners[ls[0].Name]
+	l := w.r.cfg().listeners[ls[0].Name]
 	w.a, w.b = w.r.newConn(l), w.r.newConn(l)
 	var path [2]string
 	for i, c := range []*conn{w.a, w.b} {

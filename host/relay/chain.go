@@ -54,11 +54,11 @@ func relayHost(name string) string {
 
 // proof returns the certificate that makes a TLS peer a relay, or nil.
 func (r *Relay) proof(st *tls.ConnectionState) *x509.Certificate {
-	if r.cfg.Relays.Roots == nil || len(st.PeerCertificates) == 0 {
+	if r.cfg().Relays.Roots == nil || len(st.PeerCertificates) == 0 {
 		return nil
 	}
 	opts := x509.VerifyOptions{
-		Roots: r.cfg.Relays.Roots, Intermediates: x509.NewCertPool(),
+		Roots: r.cfg().Relays.Roots, Intermediates: x509.NewCertPool(),
 		// Many authorities no longer certify clients; a relay's certificate is
 		// that of a server (RELAY-27).
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
@@ -100,9 +100,9 @@ func matchesAny(patterns []string, host string) bool {
 func (c *conn) proves(host string) bool {
 	switch {
 	case c.cert != nil:
-		return c.cert.VerifyHostname(host) == nil && c.r.cfg.Relays.permits(host)
+		return c.cert.VerifyHostname(host) == nil && c.r.cfg().Relays.permits(host)
 	case c.l == nil:
-		return c.target.secure && msrp.EqualHost(c.target.host, host) && c.r.cfg.Relays.permits(host)
+		return c.target.secure && msrp.EqualHost(c.target.host, host) && c.r.cfg().Relays.permits(host)
 	}
 	return false
 }
@@ -170,7 +170,7 @@ func (s *session) wayBack(c *conn) (*conn, error) {
 		}
 	}
 	s.r.mu.Unlock()
-	if !s.r.cfg.Relays.permits(relayHost(s.via.name)) {
+	if !s.r.cfg().Relays.permits(relayHost(s.via.name)) {
 		return nil, &denial{refusedRelay, 403, "Relay not allowed"}
 	}
 	return s.r.dial(c, s.back.Load(), nil, netip.Addr{}, s.main.listener)
@@ -182,7 +182,7 @@ func (r *Relay) hold(s *session, name string) bool {
 	if in == nil {
 		in = &inner{name: name, sessions: map[*session]struct{}{}}
 	}
-	if len(in.sessions) >= or(r.cfg.Limits.RelaySessions, 50000) {
+	if len(in.sessions) >= or(r.cfg().Limits.RelaySessions, 50000) {
 		return false
 	}
 	r.inner[name], s.via = in, in
@@ -315,7 +315,7 @@ func (r *Relay) revive(u *msrp.URI) *entry {
 		return nil
 	}
 	left := time.Until(s.expires)
-	if left <= 0 || !r.cfg.Relays.permits(relayHost(name)) {
+	if left <= 0 || !r.cfg().Relays.permits(relayHost(name)) {
 		return nil
 	}
 	s.log = r.log.With("listener", l.Name, "relay", name)
@@ -325,7 +325,7 @@ func (r *Relay) revive(u *msrp.URI) *entry {
 		return e // somebody else was faster
 	}
 	if !r.hold(s, name) {
-		r.groups[l.Name].count(refusedLimit)
+		r.cfg().groups[l.Name].count(refusedLimit)
 		return nil
 	}
 	r.enrol(s, &hook.Limits{}) // what the hook said then is not sealed

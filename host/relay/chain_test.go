@@ -126,7 +126,7 @@ func (n *network) peer(r *chainRelay, cert *tls.Certificate) *msrptest.Peer {
 	if cert != nil {
 		cfg.Certificates = []tls.Certificate{*cert}
 	}
-	nc, err := n.shake(n.t.Context(), r, r.cfg.Listeners[0].URI.Host, cfg)
+	nc, err := n.shake(n.t.Context(), r, r.cfg().Listeners[0].URI.Host, cfg)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func (n *network) client(user string, relays ...*chainRelay) *client {
 	n.t.Helper()
 	c := &client{Peer: n.peer(relays[0], nil), uri: "msrps://" + user + ".invalid:9/" + user + "session;tcp"}
 	for _, r := range relays {
-		to := strings.TrimSpace(c.use + " " + r.cfg.Listeners[0].URI.String())
+		to := strings.TrimSpace(c.use + " " + r.cfg().Listeners[0].URI.String())
 		c.use = c.auth(n.t, to, user)
 	}
 	return c
@@ -383,7 +383,7 @@ func TestRelayKept(t *testing.T) {
 			}
 		}
 		for range 10 { // each of one client, to the next relay
-			if f := c.tryAuth(t, own+" "+r2.cfg.Listeners[0].URI.String(), "alice", "wrong"); f.Code != 401 && f.Code != 403 {
+			if f := c.tryAuth(t, own+" "+r2.cfg().Listeners[0].URI.String(), "alice", "wrong"); f.Code != 401 && f.Code != 403 {
 				t.Fatalf("%s", f.Raw)
 			}
 		}

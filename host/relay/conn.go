@@ -42,9 +42,10 @@ type conn struct {
 	id     uint64
 	log    *slog.Logger
 	m      *msrp.Conn
-	l      *Listener // nil when dialled
+	l      *Listener // that it came to, as it was then; nil when dialled
 	group  *group
-	target target // of a dialled one
+	target target     // of a dialled one
+	iface  *Interface // by which it was dialled; nil = the default
 	remote netip.AddrPort
 	local  netip.AddrPort
 	sni    string
@@ -77,18 +78,18 @@ type conn struct {
 
 // newConn returns a connection of listener l, or with nil one to be dialled.
 func (r *Relay) newConn(l *Listener) *conn {
-	c := &conn{r: r, l: l, group: r.groups[Dialled], id: r.nextID.Add(1), chunk: math.MaxInt, routes: map[string]*route{}, sessions: map[*session]struct{}{}}
+	c := &conn{r: r, l: l, group: r.cfg().groups[Dialled], id: r.nextID.Add(1), chunk: math.MaxInt, routes: map[string]*route{}, sessions: map[*session]struct{}{}}
 	if l != nil {
-		c.group = r.groups[l.Name]
+		c.group = r.cfg().groups[l.Name]
 	}
 	c.group.opened.Add(1)
 	c.log = r.log.With("conn", c.id)
-	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg.Limits.Conn, Log: c.log, Stats: &c.group.traffic}
+	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg().Limits.Conn, Log: c.log, Stats: &c.group.traffic}
 	if l != nil && l.isWebSocket() {
 		c.chunk = or(l.WebSocket.Chunk, 16<<10)
 		cfg.Chunk = c.chunk
 	}
-	if r.cfg.Trace {
+	if r.cfg().Trace {
 		cfg.Trace = c.trace
 	}
 	c.m = msrp.NewConn(cfg)
@@ -97,10 +98,16 @@ func (r *Relay) newConn(l *Listener) *conn {
 
 // serveConn serves one accepted connection until it ends.
 func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
-	c := r.newConn(l)
+	c := r.newConn(r.cfg().rules(l))
 	c.log = c.log.With("listener", l.Name, "remote", nc.RemoteAddr().String())
+	if r.Draining() {
+		c.count(refusedDraining)
+		c.group.closed.add("draining", 1)
+		nc.Close()
+		return
+	}
 	r.mu.Lock()
-	full := len(r.conns) >= r.cfg.Limits.connections()
+	full := len(r.conns) >= r.cfg().Limits.connections()
 	if !full {
 		r.conns[c] = struct{}{}
 	}
@@ -119,7 +126,7 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 		c.log.Debug("connection not served", "err", err)
 		return
 	}
-	if r.cfg.Relays.denied(c.cert) {
+	if r.cfg().Relays.denied(c.cert) {
 		r.forget(c)
 		c.count(refusedRelay)
 		c.group.closed.add("denied", 1)
@@ -129,7 +136,7 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 	}
 	// RFC 4976 §6.1 (RELAY-36, RELAY-37): no successful request within the
 	// probation period ends the connection.
-	probation := time.AfterFunc(or(r.cfg.Limits.Probation, 30*time.Second), func() {
+	probation := time.AfterFunc(or(r.cfg().Limits.Probation, 30*time.Second), func() {
 		if !c.proven.Load() {
 			c.count(closedProbation)
 			c.finish(errProbation)
@@ -142,7 +149,7 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 // handshake does those of TLS and WebSocket, unless the address has too many
 // connections or is banned. It returns what MSRP is spoken on.
 func (c *conn) handshake(ctx context.Context, nc net.Conn) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, or(c.r.cfg.Limits.Handshake, 10*time.Second))
+	ctx, cancel := context.WithTimeout(ctx, or(c.r.cfg().Limits.Handshake, 10*time.Second))
 	defer cancel()
 	c.remote = addrPort(nc.RemoteAddr())
 	if !c.proxied() {
@@ -207,7 +214,7 @@ func (c *conn) serve(ctx context.Context, nc net.Conn) {
 // watchIdle closes the connection when it holds no session and was silent for
 // too long (RFC 4976 §6.5). The timer sets itself anew.
 func (c *conn) watchIdle() *time.Timer {
-	max := or(c.r.cfg.Limits.Idle, time.Hour)
+	max := or(c.r.cfg().Limits.Idle, time.Hour)
 	if max < 0 {
 		return time.NewTimer(0)
 	}
@@ -300,9 +307,9 @@ type target struct {
 // this relay itself: the one that it came to, or as which it was dialled.
 func (c *conn) listener() *Listener {
 	if c.l == nil {
-		return c.r.listeners[c.target.as]
+		return c.r.cfg().listeners[c.target.as]
 	}
-	return c.l
+	return c.r.cfg().rules(c.l)
 }
 
 // dial returns the connection to a next hop, opening one for client c if there
@@ -314,12 +321,12 @@ func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr, 
 	t := target{secure: u.Secure, host: strings.ToLower(u.Host), port: u.Port, source: source}
 	tt := transport.Target{Host: u.Host, Port: u.Port, Secure: u.Secure, Source: source}
 	if u.Secure {
-		t.as, tt.TLS = as.Name, r.dialTLS[as.Name]
+		t.as, tt.TLS = as.Name, r.cfg().dialTLS[as.Name]
 	}
 	if iface != nil {
 		t.iface, tt.Allow = iface.Name, iface.Allow
 	}
-	if r.cfg.Dialer == nil {
+	if r.cfg().Dialer == nil {
 		return nil, errors.New("no dialer")
 	}
 	r.mu.Lock()
@@ -333,14 +340,14 @@ func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr, 
 	if until := r.unreached[t]; time.Now().Before(until) {
 		return nil, errors.New("was not reached a moment ago")
 	}
-	if c.opened >= or(r.cfg.Limits.DialledBy, 64) {
+	if c.opened >= or(r.cfg().Limits.DialledBy, 64) {
 		return nil, &denial{refusedLimit, 403, "Too many connections to next hops"}
 	}
-	if len(r.targets) >= or(r.cfg.Limits.Dialled, 5000) && !r.retireIdle() {
+	if len(r.targets) >= or(r.cfg().Limits.Dialled, 5000) && !r.retireIdle() {
 		return nil, &denial{refusedLimit, 403, "Too many connections to next hops"}
 	}
 	out := r.newConn(nil)
-	out.target, out.opener = t, c
+	out.target, out.iface, out.opener = t, iface, c
 	c.opened++
 	out.log = out.log.With("next_hop", fmt.Sprintf("%s:%d", t.host, t.port))
 	out.proven.Store(true)
@@ -381,16 +388,16 @@ func (r *Relay) notReached(t target) {
 		}
 	}
 	if len(r.unreached) < 1000 {
-		r.unreached[t] = now.Add(or(r.cfg.Limits.DialAgain, 5*time.Second))
+		r.unreached[t] = now.Add(or(r.cfg().Limits.DialAgain, 5*time.Second))
 	}
 }
 
 // connect connects a dialled conn and serves it.
 func (c *conn) connect(t transport.Target) {
 	defer c.r.dialled.Done()
-	ctx, cancel := context.WithTimeout(c.r.ctx, or(c.r.cfg.Limits.Dial, 15*time.Second))
+	ctx, cancel := context.WithTimeout(c.r.ctx, or(c.r.cfg().Limits.Dial, 15*time.Second))
 	begun := time.Now()
-	nc, err := c.r.cfg.Dialer.Dial(ctx, t)
+	nc, err := c.r.cfg().Dialer.Dial(ctx, t)
 	cancel()
 	if err != nil {
 		c.r.dialsFailed.Add(time.Since(begun))
@@ -404,6 +411,17 @@ func (c *conn) connect(t transport.Target) {
 	c.r.dials.Add(time.Since(begun))
 	c.describe(nc)
 	c.serve(c.r.ctx, nc)
+}
+
+// lose takes a connection that was found closed out of the tables by which next
+// hops are found, in case that its end has not done so yet.
+func (r *Relay) lose(c *conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.gone.Store(true)
+	if r.targets[c.target] == c {
+		delete(r.targets, c.target)
+	}
 }
 
 // unreachable marks the end of a connection that never began.
@@ -431,7 +449,7 @@ func (c *conn) failed() {
 	if c.proven.Load() {
 		return
 	}
-	if c.failures++; c.failures >= or(c.r.cfg.Limits.Failures, 10) {
+	if c.failures++; c.failures >= or(c.r.cfg().Limits.Failures, 10) {
 		c.count(closedFailures)
 		c.finish(errFailures)
 	}

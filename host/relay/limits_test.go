@@ -265,7 +265,7 @@ func TestEveryLimit(t *testing.T) {
 			if d := time.Since(start).Round(time.Second); d != 20*time.Second || len(f.Body) != 300_000 || f.Flag != '$' {
 				w.t.Errorf("%d octets, %c, in %v", len(f.Body), f.Flag, d)
 			}
-			w.r.groups["edge"].reasons[throttled].Store(0) // how often is up to the pieces
+			w.r.cfg().groups["edge"].reasons[throttled].Store(0) // how often is up to the pieces
 		}, map[string]uint64{}},
 		{"rates set by a hook", func(c *Config) {
 			c.Limits.Burst, c.Limits.SessionMessages, c.Limits.Throttle = time.Second, 1, -1

@@ -313,19 +313,16 @@ func (c *Config) expires() Expires {
 // A Relay forwards MSRP between the connections it is given and those it opens.
 type Relay struct {
 	// Set by New, then read-only.
-	cfg        Config
-	expires    Expires
-	maxHead    int // of what is forwarded: it must be read by a relay with the same limits
-	log        *slog.Logger
-	listeners  map[string]*Listener
-	interfaces map[string]*Interface
-	offers     []hook.Interface
-	ctx        context.Context // ends dialled connections
-	cancel     context.CancelFunc
-	seal       cipher.AEAD // of session URIs; nil = they are random
-	epoch      uint64      // makes the numbers of connections new in each process
-	dialTLS    map[string]*tls.Config
-	groups     map[string]*group // by listener, and Dialled
+	log    *slog.Logger
+	ctx    context.Context // ends dialled connections
+	cancel context.CancelFunc
+	seal   cipher.AEAD // of session URIs; nil = they are random
+	epoch  uint64      // makes the numbers of connections new in each process
+
+	now       atomic.Pointer[setup] // swapped whole by Reload, which reloading is for
+	reloading sync.Mutex            // taken before mu
+	draining  atomic.Bool           // after Drain
+	settling  atomic.Bool           // after Settle has begun
 
 	dials, dialsFailed msrp.Durations
 
@@ -347,13 +344,14 @@ func New(cfg Config) (*Relay, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	cfg.Listeners, cfg.Interfaces = slices.Clone(cfg.Listeners), slices.Clone(cfg.Interfaces)
 	r := &Relay{
-		cfg: cfg, expires: cfg.expires(), log: cfg.Log, maxHead: or(cfg.Limits.Conn.Head, 16<<10) - 512,
-		groups: map[string]*group{Dialled: newGroup(Dialled)}, listeners: map[string]*Listener{}, interfaces: map[string]*Interface{},
+		log:   cfg.Log,
 		conns: map[*conn]struct{}{}, targets: map[target]*conn{}, unreached: map[target]time.Time{}, sessions: map[string]*entry{},
-		inner: map[string]*inner{}, epoch: rand.Uint64(), dialTLS: map[string]*tls.Config{},
+		inner: map[string]*inner{}, epoch: rand.Uint64(),
 		accounts: map[string]*account{}, places: map[netip.Prefix]*place{},
 	}
+	r.now.Store(newSetup(cfg, nil))
 	if cfg.URIKey != nil {
 		r.seal = newSeal(cfg.URIKey)
 	}
@@ -361,22 +359,6 @@ func New(cfg Config) (*Relay, error) {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
-	for _, l := range cfg.Listeners {
-		r.listeners[l.Name], r.groups[l.Name] = &l, newGroup(l.Name)
-		r.dialTLS[l.Name] = cfg.DialTLS
-		if l.Certificate != nil {
-			t := cfg.DialTLS.Clone()
-			if t == nil {
-				t = new(tls.Config)
-			}
-			t.GetClientCertificate = l.Certificate
-			r.dialTLS[l.Name] = t
-		}
-	}
-	for _, i := range cfg.Interfaces {
-		r.interfaces[i.Name] = &i
-		r.offers = append(r.offers, hook.Interface{Name: i.Name, Address: i.Address, Listener: i.Listener})
-	}
 	return r, nil
 }
 
@@ -384,7 +366,7 @@ func New(cfg Config) (*Relay, error) {
 // done; then it refuses new ones, writes what is queued, and returns when all
 // are closed.
 func (r *Relay) Serve(ctx context.Context, listener string, ln net.Listener) error {
-	l := r.listeners[listener]
+	l := r.cfg().listeners[listener]
 	if l == nil {
 		ln.Close()
 		return fmt.Errorf("relay: no listener %q", listener)
@@ -404,8 +386,9 @@ func (r *Relay) Close() {
 // own returns the listener whose authority u has, if any. withoutPort accepts
 // a URI that has no port (RFC 4976 §8: only in the To-Path of an AUTH, RELAY-20).
 func (r *Relay) own(u *msrp.URI, withoutPort bool) *Listener {
-	for i := range r.cfg.Listeners {
-		l := &r.cfg.Listeners[i]
+	ls := r.cfg().Listeners
+	for i := range ls {
+		l := &ls[i]
 		if l.URI.Secure != u.Secure || !strings.EqualFold(l.URI.Transport, u.Transport) {
 			continue
 		}
@@ -413,7 +396,7 @@ func (r *Relay) own(u *msrp.URI, withoutPort bool) *Listener {
 			continue
 		}
 		if msrp.EqualHost(u.Host, l.URI.Host) || slices.ContainsFunc(l.Aliases, func(a string) bool { return msrp.EqualHost(u.Host, a) }) {
-			return r.listeners[l.Name]
+			return l
 		}
 	}
 	return nil

@@ -18,6 +18,7 @@ type route struct {
 	// Set by resolve, then read-only.
 	in       *conn
 	out      *conn
+	setup    *setup                 // that decided it
 	sessions [maxLocalHops]*session // whose URIs lead To-Path
 	hops     int
 	paths    []byte   // To-Path and From-Path for the next hop
@@ -29,9 +30,9 @@ type route struct {
 	all, partial *reporter // apart from the route, which they outlive
 }
 
-// live reports whether the route still leads where it did.
+// live reports whether the route still leads where it did, by the same rules.
 func (rt *route) live() bool {
-	if rt.out.gone.Load() {
+	if rt.out.gone.Load() || rt.setup != rt.in.r.cfg() {
 		return false
 	}
 	for _, s := range rt.sessions[:rt.hops] {
@@ -72,7 +73,7 @@ func (c *conn) resolve(p *msrp.Piece) *route {
 		c.refuseSyntax(h, err)
 		return nil
 	}
-	if max(len(h.To), len(h.From)) > or(c.r.cfg.Limits.Path, 2<<10) {
+	if max(len(h.To), len(h.From)) > or(c.r.cfg().Limits.Path, 2<<10) {
 		// Every answer would repeat it, and every next hop make it longer.
 		c.count(refusedSyntax)
 		c.finish(errPath)
@@ -108,12 +109,12 @@ func (c *conn) resolve(p *msrp.Piece) *route {
 		var d *denial
 		if !errors.As(err, &d) {
 			c.log.Info("no way to the next hop", "err", err)
-			d = &denial{refusedUnreachable, 481, ""}
+			d = &denial{refusedUnreachable, 408, "Next hop not reached"}
 		}
 		c.refuse(h, d.why, d.code, d.comment)
 		return nil
 	}
-	if len(c.routes) >= or(c.r.cfg.Limits.Routes, 256) {
+	if len(c.routes) >= or(c.r.cfg().Limits.Routes, 256) {
 		clear(c.routes)
 	}
 	c.routes[string(h.Paths)] = rt
@@ -141,7 +142,7 @@ func (c *conn) walk(h *msrp.Head, e *entry) (*route, error) {
 	from := msrp.Path(bytes.Clone(h.From))
 	own := bytes.Clone(h.To.First())
 	rt := &route{
-		in: c, all: &reporter{in: c, from: from, own: own}, partial: &reporter{in: c, from: from, own: own, partial: true},
+		in: c, setup: c.r.cfg(), all: &reporter{in: c, from: from, own: own}, partial: &reporter{in: c, from: from, own: own, partial: true},
 	}
 	to := h.To.Rest()
 	local := false // the hop before was this relay itself
@@ -242,7 +243,7 @@ func (c *conn) exit(s *session, next *msrp.URI, h *msrp.Head) (*exit, error) {
 	key := next.String()
 	s.mu.Lock()
 	x := s.exits[key]
-	full := len(s.exits) >= or(c.r.cfg.Limits.Peers, 32)
+	full := len(s.exits) >= or(c.r.cfg().Limits.Peers, 32)
 	s.mu.Unlock()
 	if x != nil {
 		return x, nil

@@ -25,7 +25,7 @@ type session struct {
 	back     atomic.Pointer[msrp.URI] // the first URI on that way: From-Path of the AUTH (RELAY-115); see leadsBack
 	backSum  [16]byte                 // its fingerprint
 	user     string
-	listener *Listener // where the AUTH came in
+	listener *Listener // where the AUTH came in, as it was then
 	main     *entry    // what Use-Path shows
 	expires  time.Time
 	timer    *time.Timer
@@ -107,7 +107,7 @@ func (r *Relay) newSession(c *conn, s *session, relay string, l *Listener, lifet
 			return full
 		}
 		s.via.met(c)
-	case len(c.sessions) >= or(r.cfg.Limits.Sessions, 1000):
+	case len(c.sessions) >= or(r.cfg().Limits.Sessions, 1000):
 		return full
 	default:
 		s.conn = c
@@ -160,7 +160,7 @@ const (
 )
 
 // group is what s is counted in: the listener where its AUTH came in.
-func (s *session) group() *group { return s.r.groups[s.listener.Name] }
+func (s *session) group() *group { return s.r.cfg().groups[s.listener.Name] }
 
 // began counts s. r.mu is held.
 func (s *session) began() {
@@ -224,7 +224,7 @@ func (s *session) front(l *Listener) *entry {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
 	for _, e := range s.entries {
-		if e.listener == l {
+		if e.listener.Name == l.Name {
 			return e
 		}
 	}
@@ -238,14 +238,14 @@ func (s *session) front(l *Listener) *entry {
 func (s *session) frontFor(out *conn) *entry {
 	l := out.l
 	if l == nil {
-		if i := s.r.interfaces[out.target.iface]; i != nil {
-			l = s.r.listeners[i.Listener]
+		if out.iface != nil {
+			l = s.r.cfg().listeners[out.iface.Listener]
 		}
 	}
 	if l == nil {
 		return s.main
 	}
-	if l = s.r.shown(l); l == s.main.listener {
+	if l = s.r.shown(l); l.Name == s.main.listener.Name {
 		return s.main
 	}
 	return s.front(l)
@@ -272,13 +272,13 @@ func (s *session) meet(name []byte, c *conn) {
 	if old := s.peers[uri]; old != nil && !old.gone.Load() {
 		return
 	}
-	if len(s.peers) >= or(s.r.cfg.Limits.Peers, 32) {
+	if len(s.peers) >= or(s.r.cfg().Limits.Peers, 32) {
 		for u, old := range s.peers {
 			if old.gone.Load() {
 				delete(s.peers, u)
 			}
 		}
-		if len(s.peers) >= or(s.r.cfg.Limits.Peers, 32) {
+		if len(s.peers) >= or(s.r.cfg().Limits.Peers, 32) {
 			return
 		}
 	}

@@ -29,6 +29,7 @@ const (
 	refusedSlow                      // 413: the receiver does not keep up
 	refusedUnreachable               // 481: no way to the next hop
 	refusedMethod                    // 501
+	refusedDraining                  // 403 to AUTH, 481 to all else at the end
 	refusedRelay                     // a relay without proof, or that is denied: 403, closed
 	closedProbation
 	closedFailures
@@ -62,7 +63,7 @@ const (
 
 var reasonNames = [reasons]string{
 	"syntax", "foreign", "unknown_session", "guard", "hook", "credentials", "challenge", "limit", "slow_receiver",
-	"unreachable", "method", "relay", "probation", "failures", "idle", "connections", "closed_slow_receiver", "report_made",
+	"unreachable", "method", "draining", "relay", "probation", "failures", "idle", "connections", "closed_slow_receiver", "report_made",
 	"response_dropped", "report_dropped", "handshake",
 	"user_sessions", "address_sessions", "ban_auth", "session_messages", "session_bytes", "user_messages", "user_bytes",
 	"peer_messages", "peer_bytes", "message_size", "chunk_size", "media_type", "ban_connection", "address_connections",
@@ -90,13 +91,13 @@ type group struct {
 
 func newGroup(name string) *group {
 	g := &group{name: name}
-	g.closed.init("denied", "syntax", "unreachable", "network", "other", "peer", "write_timeout")
+	g.closed.init("denied", "draining", "syntax", "unreachable", "network", "other", "peer", "write_timeout")
 	for _, c := range closeReasons {
 		g.closed.init(c.name)
 	}
 	if name != Dialled {
 		g.ended.init("expired", "connection_closed", "relay_stopped")
-		g.auth.init(authOK, authChallenged, authStale, authWrong, authDenied, authError, authRelay, authLimit, authInterval, authMalformed, authInsecure)
+		g.auth.init(authOK, authChallenged, authStale, authWrong, authDenied, authError, authRelay, authLimit, authInterval, authMalformed, authInsecure, authDraining)
 	}
 	return g
 }
@@ -114,6 +115,7 @@ const (
 	authInterval   = "interval" // 423
 	authMalformed  = "malformed"
 	authInsecure   = "insecure" // no TLS
+	authDraining   = "draining"
 )
 
 // counts are counters by a name, for what happens rarely. Names come from this
@@ -151,7 +153,7 @@ func (c *conn) count(why reason) { c.group.count(why) }
 // authEnded counts how an AUTH ended, at the listener whose rules it came under.
 func (c *conn) authEnded(result string) {
 	if l := c.listener(); l != nil {
-		c.r.groups[l.Name].auth.add(result, 1)
+		c.r.cfg().groups[l.Name].auth.add(result, 1)
 	}
 }
 
@@ -214,7 +216,7 @@ type Stats struct {
 // Stats returns the relay's counts.
 func (r *Relay) Stats() Stats {
 	s := Stats{Banned: r.banned(), Counts: map[string]uint64{}}
-	for _, g := range r.groups {
+	for _, g := range r.cfg().groups {
 		for i, name := range reasonNames {
 			s.Counts[name] += g.reasons[i].Load()
 		}
@@ -275,13 +277,15 @@ type Snapshot struct {
 func (r *Relay) Snapshot() Snapshot {
 	s := Snapshot{
 		Dials: r.dials.Snapshot(), DialsFailed: r.dialsFailed.Snapshot(),
-		MaxConnections: r.cfg.Limits.connections(), MaxDialled: or(r.cfg.Limits.Dialled, 5000),
+		MaxConnections: r.cfg().Limits.connections(), MaxDialled: or(r.cfg().Limits.Dialled, 5000),
 	}
 	s.Banned = r.banned()
-	s.Listeners = make([]ListenerStats, 0, len(r.groups)) // so that they stay where they are
+	groups := r.cfg().groups
+	s.Listeners = make([]ListenerStats, 0, len(groups)) // so that they stay where they are
 	now := map[*group]*ListenerStats{}
-	for _, name := range append(slices.Sorted(maps.Keys(r.listeners)), Dialled) {
-		g := r.groups[name]
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(groups)), func(name string) bool { return name == Dialled })
+	for _, name := range append(names, Dialled) {
+		g := groups[name]
 		s.Listeners = append(s.Listeners, g.snapshot())
 		now[g] = &s.Listeners[len(s.Listeners)-1]
 	}
@@ -334,10 +338,10 @@ func (r *Relay) users() (n int) {
 
 // banned is how many addresses are, now.
 func (r *Relay) banned() int {
-	if r.cfg.Bans == nil {
+	if r.cfg().Bans == nil {
 		return 0
 	}
-	return r.cfg.Bans.Active()
+	return r.cfg().Bans.Active()
 }
 
 // label makes a metric label of a short text.

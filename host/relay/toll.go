@@ -33,7 +33,7 @@ type payer struct {
 // is for what the user sends only: otherwise a flood on one session would close
 // the others of that user.
 func (rt *route) newToll() *toll {
-	t := &toll{chunk: rt.in.r.cfg.Limits.Chunk}
+	t := &toll{chunk: rt.in.r.cfg().Limits.Chunk}
 	for _, s := range []*session{rt.sender, rt.receiver} {
 		if s == nil {
 			continue
@@ -41,7 +41,7 @@ func (rt *route) newToll() *toll {
 		if s.message > 0 && (t.message == 0 || s.message < t.message) {
 			t.message = s.message
 		}
-		if types := s.listener.MediaTypes; len(types) > 0 {
+		if types := rt.in.r.cfg().rules(s.listener).MediaTypes; len(types) > 0 {
 			t.types = append(t.types, types)
 		}
 	}
@@ -149,7 +149,7 @@ func (c *conn) throttle(rt *route) time.Duration {
 			return 0
 		}
 	}
-	return max(0, or(c.r.cfg.Limits.Throttle, 10*time.Second))
+	return max(0, or(c.r.cfg().Limits.Throttle, 10*time.Second))
 }
 
 // allows reports whether a Content-Type is among those that are allowed.

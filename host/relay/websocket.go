@@ -41,8 +41,8 @@ func (l *Listener) isWebSocket() bool { return strings.EqualFold(l.URI.Transport
 
 // shown returns the listener whose URI clients of l get.
 func (r *Relay) shown(l *Listener) *Listener {
-	if l.Advertise != "" {
-		return r.listeners[l.Advertise]
+	if shown := r.cfg().listeners[r.cfg().rules(l).Advertise]; shown != nil {
+		return shown
 	}
 	return l
 }

@@ -503,7 +503,7 @@ func TestWebSocketConfig(t *testing.T) {
 		"its own":          {func(l *Listener) { l.Advertise = "web" }, "needs to advertise"},
 		"advertises msrps": {func(l *Listener) { l.Advertise = "secure" }, "could not use"},
 	} {
-		cfg := base.r.cfg
+		cfg := base.r.cfg().Config
 		cfg.Listeners = append(cfg.Listeners[:2:2], Listener{Name: "secure", URI: uri("msrps://relay.example:1;tcp")})
 		web(tt.change)(&cfg)
 		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
