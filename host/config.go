@@ -22,6 +22,7 @@ type Config struct {
 	PluginCache PluginCache `koanf:"plugin_cache"`
 	Relay       Relay       `koanf:"relay"`
 	Admin       Admin       `koanf:"admin"`
+	Trace       Trace       `koanf:"trace"`
 	Log         Log         `koanf:"log"`
 	Drain       Drain       `koanf:"drain"`
 	Reload      Reload      `koanf:"reload"`
@@ -195,6 +196,7 @@ type PluginCache struct {
 type Admin struct {
 	Bind  string `koanf:"bind"`  // host:port; default: none
 	Pprof bool   `koanf:"pprof"` // serve /debug/pprof, by which memory can be read
+	Trace bool   `koanf:"trace"` // serve /debug/trace, by which chats can be read
 }
 
 // Drain says how the server ends.
@@ -372,5 +374,35 @@ func (l *Limits) relay() relay.Limits {
 type Log struct {
 	Level  slog.Level `koanf:"level"`  // debug, info, warn, error; default info
 	Format string     `koanf:"format"` // auto, text or json; auto is text on a terminal
-	Trace  bool       `koanf:"trace"`  // heads of all frames, without credentials
+	Trace  bool       `koanf:"trace"`  // the frames that trace.filter lets through
+}
+
+// Trace says which frames are shown, and where; log.trace shows them in the log.
+type Trace struct {
+	Filter TraceFilter `koanf:"filter"`
+	File   TraceFile   `koanf:"file"`
+	HEP    TraceHEP    `koanf:"hep"`
+}
+
+// TraceFilter says which frames; what is set must all be true. See [trace.Filter].
+type TraceFilter struct {
+	Session  string `koanf:"session"`
+	User     string `koanf:"user"`
+	Listener string `koanf:"listener"`
+	Peer     string `koanf:"peer"` // address or prefix
+	Bodies   bool   `koanf:"bodies"`
+}
+
+// TraceFile is a pcapng file. It is appended to; at Size it becomes PATH.1.
+type TraceFile struct {
+	Path string `koanf:"path"`
+	Size Size   `koanf:"size"` // default 100 MiB
+}
+
+// TraceHEP is a Homer collector, which is sent HEPv3 over UDP.
+type TraceHEP struct {
+	Address  string `koanf:"address"` // host:port
+	ID       uint32 `koanf:"id"`      // of this agent; default 2855
+	Protocol uint8  `koanf:"protocol"`
+	KeyFile  string `koanf:"key_file"` // what authenticates this agent; default: nothing
 }

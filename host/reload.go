@@ -53,7 +53,7 @@ func (s *Server) build(ctx context.Context, cfg Config, old *build) (_ *build, e
 		return nil, err
 	}
 	b.relay = relay.Config{
-		Expires: relay.Expires(cfg.Relay.Expires), Limits: cfg.Relay.Limits.relay(), Log: s.log, Trace: cfg.Log.Trace, URIKey: s.keys.uri,
+		Expires: relay.Expires(cfg.Relay.Expires), Limits: cfg.Relay.Limits.relay(), Log: s.log, URIKey: s.keys.uri,
 		Dialer: &transport.Dialer{Guard: transport.Guard{Allow: cfg.Relay.Dial.Allow, Deny: cfg.Relay.Dial.Deny}},
 	}
 	rc := &b.relay
@@ -69,6 +69,11 @@ func (s *Server) build(ctx context.Context, cfg Config, old *build) (_ *build, e
 		return nil, fmt.Errorf("relay.bans: %w", err)
 	}
 	rc.Bans = b.bans
+	shows, err := traces(&b.cfg, s.log, s.Relay)
+	if err != nil {
+		return nil, err
+	}
+	b.watchers = append(b.watchers, shows...)
 	if rc.Auth, err = s.digest(&cfg, old); err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/msrp"
+	"github.com/parley-msrp/parley/host/trace"
 	"github.com/parley-msrp/parley/host/transport"
 )
 
@@ -66,7 +67,8 @@ type conn struct {
 	proven  atomic.Bool  // a request succeeded: probation is over
 	transit atomic.Int32 // AUTHs of this peer that another relay refused
 	gone    atomic.Bool
-	slow    atomic.Bool // was waited for in vain; false again once it has room
+	ends    atomic.Pointer[trace.Ends] // once it is connected
+	slow    atomic.Bool                // was waited for in vain; false again once it has room
 
 	// Guarded by r.mu.
 	sessions map[*session]struct{}
@@ -84,13 +86,10 @@ func (r *Relay) newConn(l *Listener) *conn {
 	}
 	c.group.opened.Add(1)
 	c.log = r.log.With("conn", c.id)
-	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg().Limits.Conn, Log: c.log, Stats: &c.group.traffic}
+	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg().Limits.Conn, Log: c.log, Stats: &c.group.traffic, Trace: c}
 	if l != nil && l.isWebSocket() {
 		c.chunk = or(l.WebSocket.Chunk, 16<<10)
 		cfg.Chunk = c.chunk
-	}
-	if r.cfg().Trace {
-		cfg.Trace = c.trace
 	}
 	c.m = msrp.NewConn(cfg)
 	return c
@@ -203,6 +202,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 func (c *conn) serve(ctx context.Context, nc net.Conn) {
 	stop := context.AfterFunc(ctx, func() { c.finish(errStopped) })
 	defer stop()
+	c.ends.Store(&trace.Ends{Local: c.local, Remote: c.remote, Transport: c.transport()})
 	idle := c.watchIdle()
 	defer idle.Stop()
 	err := c.m.Serve(nc)

@@ -270,6 +270,8 @@ type Snapshot struct {
 	UnreachedTargets int             // next hops that are not tried again yet
 	Users            int             // who have sessions
 	Banned           int             // addresses, now
+	Traces           int             // readers of frames, now
+	TracesLost       uint64          // frames that a reader had no room for
 }
 
 // Snapshot returns everything. It looks at each connection, but holds none of
@@ -280,6 +282,7 @@ func (r *Relay) Snapshot() Snapshot {
 		MaxConnections: r.cfg().Limits.connections(), MaxDialled: or(r.cfg().Limits.Dialled, 5000),
 	}
 	s.Banned = r.banned()
+	s.Traces, s.TracesLost = r.frames.Readers(), r.frames.Lost()
 	groups := r.cfg().groups
 	s.Listeners = make([]ListenerStats, 0, len(groups)) // so that they stay where they are
 	now := map[*group]*ListenerStats{}
