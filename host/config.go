@@ -31,6 +31,9 @@ type Listener struct {
 	// Bind is the address to listen on, as host:port. Default: the URI's port
 	// on loopback.
 	Bind string `koanf:"bind"`
+	// ProxyProtocol are the addresses of proxies in front of the listener, whose
+	// connections begin with a PROXY header (version 1 or 2).
+	ProxyProtocol []netip.Prefix `koanf:"proxy_protocol"`
 	// TLS is required with an msrps URI and not allowed with msrp.
 	TLS TLS `koanf:"tls"`
 	// Aliases are further host names by which an AUTH may address this listener.

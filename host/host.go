@@ -280,7 +280,7 @@ func (s *Server) Listen(ctx context.Context) (err error) {
 	}()
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Listeners)) {
 		l := s.cfg.Listeners[name]
-		cfg := transport.ListenConfig{Bind: l.bind(), Log: s.log.With("listener", name)}
+		cfg := transport.ListenConfig{Bind: l.bind(), ProxyFrom: l.ProxyProtocol, Log: s.log.With("listener", name)}
 		if certs := s.certs[name]; certs != nil {
 			cfg.TLS = transport.ServerTLS(certs)
 		}

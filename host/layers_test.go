@@ -42,9 +42,10 @@ var mayImport = map[string][]string{
 
 // only says which external module only one package may import.
 var only = map[string]string{
-	"github.com/knadh/koanf":        "host/config",
-	"github.com/prometheus":         "host/admin",
-	"github.com/tetratelabs/wazero": "host/wasm",
+	"github.com/knadh/koanf":         "host/config",
+	"github.com/prometheus":          "host/admin",
+	"github.com/pires/go-proxyproto": "host/transport",
+	"github.com/tetratelabs/wazero":  "host/wasm",
 }
 
 func TestLayers(t *testing.T) {

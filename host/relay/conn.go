@@ -79,7 +79,7 @@ func (r *Relay) newConn() *conn {
 func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 	c := r.newConn()
 	c.l = l
-	c.log = c.log.With("listener", l.Name, "remote", nc.RemoteAddr().String())
+	c.log = c.log.With("listener", l.Name)
 	r.mu.Lock()
 	full := len(r.conns) >= or(r.cfg.Limits.Connections, 20000)
 	if !full {
@@ -94,9 +94,15 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 	if err := transport.Handshake(ctx, nc, or(r.cfg.Limits.Handshake, 10*time.Second)); err != nil {
 		r.forget(c)
 		nc.Close()
-		c.log.Debug("TLS handshake failed", "err", err)
+		level := slog.LevelDebug
+		if _, ok := errors.AsType[*transport.ProxyError](err); ok && !errors.Is(err, io.EOF) {
+			level = slog.LevelInfo // the operator trusts who sent it, and is to know
+		}
+		c.log.Log(ctx, level, "handshake failed", "remote", nc.RemoteAddr().String(), "err", err)
 		return
 	}
+	// Behind a proxy, this is the client's only now.
+	c.log = c.log.With("remote", nc.RemoteAddr().String())
 	c.describe(nc)
 	if r.cfg.Relays.denied(c.cert) {
 		r.forget(c)

@@ -196,7 +196,7 @@ func (d *Dialer) connect(ctx context.Context, t Target, addr netip.Addr) (net.Co
 		return nil, err // says "dial tcp <address>" itself
 	}
 	if !t.Secure {
-		return newConn(nc), nil
+		return newConn(nc, false), nil
 	}
 	tc := tls.Client(nc, clientTLS(t))
 	if err := tc.HandshakeContext(ctx); err != nil {
