@@ -223,6 +223,8 @@ type Dial struct {
 	Deny []netip.Prefix `koanf:"deny"`
 	// CA is a PEM file of authorities to trust beside the system's.
 	CA string `koanf:"ca"`
+	// Resolver is the DNS server to ask, as address:port. Default: the system's.
+	Resolver netip.AddrPort `koanf:"resolver"`
 }
 
 // Limits bounds what peers can make the relay do; 0 stands for the default,

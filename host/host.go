@@ -67,9 +67,13 @@ func New(cfg Config, log *slog.Logger) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	dialer := &transport.Dialer{Guard: transport.Guard{Allow: cfg.Relay.Dial.Allow, Deny: cfg.Relay.Dial.Deny}}
 	rc := relay.Config{
 		Expires: relay.Expires(cfg.Relay.Expires), Limits: cfg.Relay.Limits.relay(), Log: log, Trace: cfg.Log.Trace,
-		Dialer: &transport.Dialer{Guard: transport.Guard{Allow: cfg.Relay.Dial.Allow, Deny: cfg.Relay.Dial.Deny}},
+		Dialer: dialer,
+	}
+	if dns := cfg.Relay.Dial.Resolver; dns.IsValid() {
+		dialer.Resolver = transport.NewResolver(dns.String())
 	}
 	if rc.DialTLS, err = transport.TrustFile(cfg.Relay.Dial.CA); err != nil {
 		return nil, fmt.Errorf("relay.dial.ca: %w", err)

@@ -19,6 +19,7 @@ var mayImport = map[string][]string{
 	"host/wasm/fuel": {},
 	"host/relay":     {"host/msrp", "host/transport", "host/auth", "host/hook"},
 	"host/admin":     {"host/relay", "host/wasm"},
+	"host/dnstest":   {}, // for tests
 	"host/config":    {"host", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay"},
 	"host/msrptest":  {"host/msrp", "host/transport"},
 	"host":           {"host/admin", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/wasm", "sdk/abi"},
@@ -44,6 +45,7 @@ var mayImport = map[string][]string{
 var only = map[string]string{
 	"github.com/knadh/koanf":         "host/config",
 	"github.com/prometheus":          "host/admin",
+	"github.com/miekg/dns":           "host/dnstest",
 	"github.com/pires/go-proxyproto": "host/transport",
 	"github.com/tetratelabs/wazero":  "host/wasm",
 }

@@ -83,8 +83,8 @@ func (f *relayFlags) dial(e *env, limits msrp.Limits) (*client, error) {
 			return nil, usageError{fmt.Errorf("--relay %s: %w; write it as msrps://relay.example.com:2855;tcp", f.Relay[i], err)}
 		}
 	}
-	if u.Port == 0 {
-		u.Port = 2855 // RFC 4976 §8 (RELAY-23), as far as it goes without SRV records
+	if u.Port == 0 && !u.Secure {
+		u.Port = 2855 // RFC 4976 §8 (RELAY-24): SRV records are for TLS only
 	}
 	var err error
 	if f.Password == "" {

@@ -115,6 +115,7 @@ func TestFaults(t *testing.T) {
 		{"interface's listener", minimal + "interfaces: {i: {listener: x}}\n", `interfaces.i.listener: there is no listener "x"`},
 		{"algorithm", minimal + "relay: {digest: {algorithms: [SHA1]}}\n", "relay.digest.algorithms.0: "},
 		{"expires", minimal + "relay: {expires: {min: 2h, max: 1h}}\n", "relay.expires: must grow"},
+		{"resolver", minimal + "relay: {dial: {resolver: dns.example}}\n", "relay.dial.resolver"},
 		{"prefix", minimal + "relay: {dial: {allow: [ten]}}\n", "relay.dial.allow"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -237,7 +237,7 @@ func (c *conn) logEnd(err error) {
 type target struct {
 	secure bool
 	host   string // lower case
-	port   uint16
+	port   uint16 // 0 = by SRV records, and so not the same as with the port that they give
 	iface  string
 	source netip.Addr
 	as     string // listener whose certificate is shown
@@ -289,7 +289,11 @@ func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr, 
 	out := r.newConn()
 	out.target, out.opener = t, c
 	c.opened++
-	out.log = out.log.With("next_hop", fmt.Sprintf("%s:%d", t.host, t.port))
+	where := t.host
+	if t.port != 0 {
+		where = fmt.Sprintf("%s:%d", t.host, t.port)
+	}
+	out.log = out.log.With("next_hop", where)
 	out.proven.Store(true)
 	r.conns[out], r.targets[t] = struct{}{}, out
 	r.dialled.Add(1)
