@@ -35,6 +35,9 @@ type Listener struct {
 	// Bind is the address to listen on, as host:port. Default: the URI's port
 	// on loopback.
 	Bind string `koanf:"bind"`
+	// ProxyProtocol are the addresses of proxies in front of the listener, whose
+	// connections begin with a PROXY header (version 1 or 2).
+	ProxyProtocol []netip.Prefix `koanf:"proxy_protocol"`
 	// TLS is required with an msrps URI, unless a proxy does it, and not allowed with msrp.
 	TLS TLS `koanf:"tls"`
 	// Aliases are further host names by which an AUTH may address this listener.
@@ -266,6 +269,8 @@ type Dial struct {
 	Deny []netip.Prefix `koanf:"deny"`
 	// CA is a PEM file of authorities to trust beside the system's.
 	CA string `koanf:"ca"`
+	// Resolver is the DNS server to ask, as address:port. Default: the system's.
+	Resolver netip.AddrPort `koanf:"resolver"`
 }
 
 // Limits bounds what peers can make the relay do; 0 stands for the default,

@@ -28,6 +28,16 @@ func shark(t *testing.T, args ...string) []string {
 	return strings.Split(strings.TrimSpace(string(out)), "\n")
 }
 
+// readers waits until so many look at frames.
+func (w *site) readers(n int) {
+	w.t.Helper()
+	for end := time.Now().Add(20 * time.Second); w.s.Relay().Snapshot().Traces != n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			w.t.Fatalf("%d readers of frames, not %d", w.s.Relay().Snapshot().Traces, n)
+		}
+	}
+}
+
 // TestTrace: the frames of a chat by TLS are in a file that tshark reads, without
 // what is secret; a filter that a reload sets counts at once.
 func TestTrace(t *testing.T) {
@@ -51,9 +61,7 @@ func TestTrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer rs.Body.Close()
-	for w.s.Relay().Snapshot().Traces < 3 { // the file, the collector, and us
-		time.Sleep(time.Millisecond)
-	}
+	w.readers(3) // the file, the collector, and us
 	a, b := w.client("tls", "alice", true, nil), w.client("tcp", "bob", false, nil)
 	b.session()
 	s := a.session(a.use, b.use, b.uri)
@@ -78,12 +86,14 @@ func TestTrace(t *testing.T) {
 	if strings.Contains(seen.String(), "hello bob") || strings.Contains(seen.String(), b.use) {
 		t.Errorf("%s", seen.String())
 	}
+	if _, err := w.reload(w.text[:strings.Index(w.text, "trace:\n")]); err != nil {
+		t.Fatal(err)
+	}
+	w.readers(1)
 	if _, err := w.reload(strings.Replace(w.text, "user: alice", "user: nobody", 1)); err != nil {
 		t.Fatal(err)
 	}
-	for w.s.Relay().Snapshot().Traces != 3 { // the new file and collector, and us
-		time.Sleep(time.Millisecond)
-	}
+	w.readers(3)
 	if err := a.send(s, []byte("not shown"), 0); err != nil || <-b.got != "not shown" {
 		t.Fatal(err)
 	}

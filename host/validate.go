@@ -115,6 +115,11 @@ func (v *validator) listener(key string, l Listener, bound map[string]string) {
 	case !noTLS:
 		v.fault(key+".tls", "the listener's uri is msrp, without TLS; make it msrps or take tls away")
 	}
+	for i, p := range l.ProxyProtocol {
+		if p.Bits() <= 0 {
+			v.fault(fmt.Sprintf("%s.proxy_protocol.%d", key, i), "%s lets everybody claim any address; name those of your proxies, such as 10.0.0.7/32", p)
+		}
+	}
 	if _, ok := v.c.Listeners[l.Advertise]; l.Advertise != "" && !ok {
 		v.fault(key+".advertise", "there is no listener %q", l.Advertise)
 	}

@@ -98,7 +98,7 @@ func (r *Relay) newConn(l *Listener) *conn {
 // serveConn serves one accepted connection until it ends.
 func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 	c := r.newConn(r.cfg().rules(l))
-	c.log = c.log.With("listener", l.Name, "remote", nc.RemoteAddr().String())
+	c.log = c.log.With("listener", l.Name)
 	if r.Draining() {
 		c.count(refusedDraining)
 		c.group.closed.add("draining", 1)
@@ -122,9 +122,15 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 		r.forget(c)
 		nc.Close()
 		c.group.closed.add(closeReason(err), 1)
-		c.log.Debug("connection not served", "err", err)
+		level := slog.LevelDebug
+		if _, ok := errors.AsType[*transport.ProxyError](err); ok && !errors.Is(err, io.EOF) {
+			level = slog.LevelInfo // the operator trusts who sent it, and is to know
+		}
+		c.log.Log(ctx, level, "connection not served", "remote", nc.RemoteAddr().String(), "err", err)
 		return
 	}
+	// Behind a proxy, this is the client's only now.
+	c.log = c.log.With("remote", nc.RemoteAddr().String())
 	if r.cfg().Relays.denied(c.cert) {
 		r.forget(c)
 		c.count(refusedRelay)
@@ -150,6 +156,9 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 func (c *conn) handshake(ctx context.Context, nc net.Conn) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, or(c.r.cfg().Limits.Handshake, 10*time.Second))
 	defer cancel()
+	if err := transport.ProxyHeader(ctx, nc); err != nil {
+		return nc, err
+	}
 	c.remote = addrPort(nc.RemoteAddr())
 	if !c.proxied() {
 		if err := c.admit(); err != nil {
@@ -297,7 +306,7 @@ func (c *conn) logEnd(err error) {
 type target struct {
 	secure bool
 	host   string // lower case
-	port   uint16
+	port   uint16 // 0 = by SRV records, and so not the same as with the port that they give
 	iface  string
 	source netip.Addr
 	as     string // listener whose certificate is shown
@@ -349,7 +358,11 @@ func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr, 
 	out := r.newConn(nil)
 	out.target, out.iface, out.opener = t, iface, c
 	c.opened++
-	out.log = out.log.With("next_hop", fmt.Sprintf("%s:%d", t.host, t.port))
+	where := t.host
+	if t.port != 0 {
+		where = fmt.Sprintf("%s:%d", t.host, t.port)
+	}
+	out.log = out.log.With("next_hop", where)
 	out.proven.Store(true)
 	r.conns[out], r.targets[t] = struct{}{}, out
 	r.dialled.Add(1)
