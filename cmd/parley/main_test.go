@@ -72,7 +72,7 @@ func runScripts(t *testing.T, dir string) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": start, "await": await, "awaiterr": awaiterr, "hup": sends(syscall.SIGHUP), "sigterm": sends(syscall.SIGTERM), "killed": killed, "sigkill": sigkill, "feed": feed, "end": end(true), "eof": end(false),
+			"start": start, "await": await, "awaiterr": awaiterr, "hup": sends(syscall.SIGHUP), "sigterm": sends(syscall.SIGTERM), "sigusr1": sends(syscall.SIGUSR1), "killed": killed, "sigkill": sigkill, "feed": feed, "end": end(true), "eof": end(false),
 		},
 	})
 }
