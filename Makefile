@@ -56,8 +56,9 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		done; \
 	done
 
-bench: ## benchmarks of the hot path, with allocations
+bench: ## benchmarks of the hot path, with allocations, and what load costs
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./host/msrp ./host/relay ./host/wasm
+	PARLEY_LOAD=1 $(GO) test -count=1 -run '^TestLoad' -v ./host
 
 clean: ## remove what the targets made
 	rm -rf bin

@@ -30,7 +30,7 @@ func TestAdmin(t *testing.T) {
 		return string(body)
 	}
 	for path, want := range map[string]string{
-		"/metrics": "\nparley_sessions 2\n", "/livez": "ok\n", "/readyz?verbose": "[+] serving\n[+] tables\n", "/debug/check": "ok\n",
+		"/metrics": "\nparley_sessions{listener=\"tls\"} 1\n", "/livez": "ok\n", "/readyz?verbose": "[+] serving\n[+] tables\n", "/debug/check": "ok\n",
 	} {
 		if got := get(path); !strings.Contains(got, want) {
 			t.Errorf("%s: %s", path, got)

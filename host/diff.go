@@ -51,7 +51,7 @@ func needsRestart(key string) bool {
 	case parts[0] == "plugin_cache", parts[0] == "admin":
 		return true
 	}
-	return key == "relay.key_file"
+	return key == "relay.key_file" || key == "relay.bans.file"
 }
 
 func (d *Diff) add(key, old, next string) {

@@ -146,7 +146,7 @@ func TestDrainUnderLoad(t *testing.T) {
 	var senders sync.WaitGroup
 	var silent int
 	start := make(chan struct{})
-	for i := range scale(t) / 2 {
+	for i := range loaded(t) / 2 {
 		listeners := []string{"tls", "tcp"}
 		code := 200
 		switch i % 10 {
@@ -164,7 +164,7 @@ func TestDrainUnderLoad(t *testing.T) {
 		})
 	}
 	close(start) // connecting is slow beside senders
-	for l.count(l.delivered) < 20*scale(t) {
+	for l.count(l.delivered) < 20*loaded(t) {
 		time.Sleep(time.Millisecond)
 	}
 	begin := time.Now()
@@ -175,7 +175,7 @@ func TestDrainUnderLoad(t *testing.T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t.Logf("%d sessions, drained in %v: %d messages sent, %d accepted, %d refused, %d without an answer; %d delivered, %d reported",
-		scale(t), took.Round(time.Millisecond), len(l.sent), len(l.accepted), len(l.refused), len(l.lost), len(l.delivered), len(l.reported))
+		loaded(t), took.Round(time.Millisecond), len(l.sent), len(l.accepted), len(l.refused), len(l.lost), len(l.delivered), len(l.reported))
 	var missing []string
 	for id := range l.sent {
 		if !l.accepted[id] && !l.refused[id] {

@@ -33,6 +33,9 @@ import (
 
 // A Server is one running Parley.
 type Server struct {
+	// Version of the program, for metrics. It may be set before Serve.
+	Version string
+
 	// Set by New, then read-only.
 	log     *slog.Logger
 	keys    keys
@@ -47,6 +50,7 @@ type Server struct {
 	admin   net.Listener // nil without one
 
 	group   *errgroup.Group // nil when not serving
+	ended   bool            // nothing more is served
 	work    context.Context // of what runs in the group
 	unwatch func()          // ends the watchers of the build in use
 }
@@ -93,6 +97,9 @@ func (s *Server) Close() {
 	s.mu.Unlock()
 	if s.relay != nil {
 		s.relay.Close()
+	}
+	if b := s.now.Load(); b != nil && b.bans != nil {
+		b.bans.Close()
 	}
 	if s.plugins != nil {
 		s.plugins.Close()
@@ -296,7 +303,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.mu.Unlock()
 	if s.admin != nil {
 		a := admin.New(admin.Config{
-			Relay: s.relay, Plugins: s.Plugins, Profiles: b.cfg.Admin.Pprof, Log: s.log,
+			Relay: s.relay, Plugins: s.Plugins, Profiles: b.cfg.Admin.Pprof, Version: s.Version, Log: s.log,
 			Checks: map[string]func() error{"serving": s.ready, "tables": s.relay.Check},
 		})
 		g.Go(func() error { return a.Serve(work, s.admin) })
@@ -308,7 +315,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		case <-work.Done():
 		}
 		s.mu.Lock() // nothing more is started
-		s.group = nil
+		s.group, s.ended = nil, true
 		s.mu.Unlock()
 		stop()
 		return nil

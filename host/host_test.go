@@ -56,7 +56,7 @@ func newSiteOf(t *testing.T, ca *msrptest.Authority, text string, log *slog.Logg
 	w := &site{t: t, dir: t.TempDir(), ports: map[string]int{}}
 	w.certificates(ca)
 	text = strings.ReplaceAll(text, "DIR", w.dir)
-	for i := range 3 {
+	for i := range 4 {
 		ln, err := net.Listen("tcp", "localhost:0")
 		if err != nil {
 			t.Fatal(err)

@@ -17,11 +17,12 @@ var mayImport = map[string][]string{
 	"host/hook":      {"host/msrp", "host/watch"},
 	"host/wasm":      {"host/hook", "host/watch", "host/wasm/fuel", "sdk/abi"},
 	"host/wasm/fuel": {},
-	"host/relay":     {"host/msrp", "host/transport", "host/auth", "host/hook"},
-	"host/admin":     {"host/relay", "host/wasm"},
+	"host/limit":     {},
+	"host/relay":     {"host/msrp", "host/transport", "host/auth", "host/hook", "host/limit"},
+	"host/admin":     {"host/msrp", "host/relay", "host/wasm"},
 	"host/config":    {"host", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay"},
 	"host/msrptest":  {"host/msrp", "host/transport"},
-	"host":           {"host/admin", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/wasm", "sdk/abi"},
+	"host":           {"host/admin", "host/limit", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/wasm", "sdk/abi"},
 	"sdk/abi":        {},
 	"sdk/abi/gen":    {},
 	"sdk":            {},
@@ -42,6 +43,7 @@ var mayImport = map[string][]string{
 
 // only says which external module only one package may import.
 var only = map[string]string{
+	"github.com/coder/websocket":    "host/transport",
 	"github.com/knadh/koanf":        "host/config",
 	"github.com/prometheus":         "host/admin",
 	"github.com/tetratelabs/wazero": "host/wasm",

@@ -17,6 +17,7 @@ import (
 
 	"github.com/parley-msrp/parley/host/auth"
 	"github.com/parley-msrp/parley/host/hook"
+	"github.com/parley-msrp/parley/host/limit"
 	"github.com/parley-msrp/parley/host/relay"
 	"github.com/parley-msrp/parley/host/transport"
 	"github.com/parley-msrp/parley/host/wasm"
@@ -29,6 +30,7 @@ type build struct {
 	log      *slog.Logger
 	relay    relay.Config
 	certs    map[string]*transport.Certificates // by listener
+	bans     *limit.Bans                        // nil when nobody is banned
 	plugins  map[string]*wasm.Plugin
 	fresh    []*wasm.Plugin // of them, those that the build before did not have
 	watchers []func(context.Context) error
@@ -40,9 +42,7 @@ func (s *Server) build(ctx context.Context, cfg Config, old *build) (_ *build, e
 	b := &build{cfg: cfg, log: s.log, certs: map[string]*transport.Certificates{}, plugins: map[string]*wasm.Plugin{}}
 	defer func() {
 		if err != nil {
-			for _, p := range b.fresh {
-				s.plugins.Discard(p)
-			}
+			s.discard(b, old)
 		}
 	}()
 	if err := s.buildPlugins(ctx, b, old); err != nil {
@@ -64,6 +64,11 @@ func (s *Server) build(ctx context.Context, cfg Config, old *build) (_ *build, e
 	if rc.Relays.Roots, err = transport.Authorities(cfg.Relay.Relays.CA); err != nil {
 		return nil, fmt.Errorf("relay.relays.ca: %w", err)
 	}
+	rc.Addresses = cfg.Relay.addresses()
+	if b.bans, err = s.bans(&cfg, old); err != nil {
+		return nil, fmt.Errorf("relay.bans: %w", err)
+	}
+	rc.Bans = b.bans
 	if rc.Auth, err = s.digest(&cfg, old); err != nil {
 		return nil, err
 	}
@@ -82,10 +87,10 @@ func (s *Server) build(ctx context.Context, cfg Config, old *build) (_ *build, e
 			return nil, err
 		}
 		rl := relay.Listener{
-			Name: name, URI: l.URI, Aliases: l.Aliases, Advertise: l.Advertise, PlainAuth: l.PlainAuth,
-			Hooks: relay.Hooks{Authenticate: auths, SelectInterface: selects},
+			Name: name, URI: l.URI, Aliases: l.Aliases, Advertise: l.Advertise, PlainAuth: l.PlainAuth, MediaTypes: l.MediaTypes,
+			Hooks: relay.Hooks{Authenticate: auths, SelectInterface: selects}, WebSocket: l.WebSocket.relay(),
 		}
-		if l.URI.Secure {
+		if l.doesTLS() {
 			certs, err := certificates(s.log, name, &cfg, old)
 			if err != nil {
 				return nil, fmt.Errorf("listeners.%s.tls: %w", name, err)
@@ -97,6 +102,29 @@ func (s *Server) build(ctx context.Context, cfg Config, old *build) (_ *build, e
 		rc.Listeners = append(rc.Listeners, rl)
 	}
 	return b, rc.Validate()
+}
+
+// discard ends what only b has, which will not be used.
+func (s *Server) discard(b, old *build) {
+	for _, p := range b.fresh {
+		s.plugins.Discard(p)
+	}
+	if b.bans != nil && (old == nil || b.bans != old.bans) {
+		b.bans.Close()
+	}
+}
+
+// bans returns those of old, if there are any: who is banned stays so.
+func (s *Server) bans(cfg *Config, old *build) (*limit.Bans, error) {
+	switch {
+	case cfg.Relay.Bans.After < 0:
+		return nil, nil
+	case old != nil && old.bans != nil:
+		return old.bans, nil
+	}
+	bc := cfg.Relay.bans()
+	bc.Log = s.log
+	return limit.NewBans(bc)
 }
 
 // certificates returns the certificates of a listener, as its files are now.
@@ -127,10 +155,17 @@ func (s *Server) digest(cfg *Config, old *build) (*auth.Server, error) {
 // keepRunning gives next the values of old where they cannot change.
 func keepRunning(next *Config, old *Config) {
 	next.PluginCache, next.Admin, next.Relay.KeyFile = old.PluginCache, old.Admin, old.Relay.KeyFile
+	if old.Relay.Bans.After >= 0 {
+		next.Relay.Bans.File = old.Relay.Bans.File
+	}
 	next.Listeners = maps.Clone(next.Listeners)
 	for name, l := range next.Listeners {
-		if o, ok := old.Listeners[name]; ok && o.URI.String() != l.URI.String() {
+		switch o, ok := old.Listeners[name]; {
+		case ok && o.URI.String() != l.URI.String():
 			next.Listeners[name] = o
+		case ok && o.doesTLS() != l.doesTLS():
+			l.WebSocket.Proxies = o.WebSocket.Proxies
+			next.Listeners[name] = l
 		}
 	}
 }
@@ -152,13 +187,13 @@ func (s *Server) Reload(ctx context.Context, cfg Config) (Diff, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.group == nil || s.relay.Draining() {
-		return nil, errors.New("the server does not run, or is about to end")
+	if s.ports == nil || s.ended || s.relay.Draining() {
+		return nil, errors.New("the server does not listen yet, or is about to end")
 	}
 	old := s.now.Load()
 	diff := Compare(&old.cfg, &cfg)
 	for i, c := range diff {
-		diff[i].Restart = c.Restart || s.uriChanges(c.Key, &cfg)
+		diff[i].Restart = c.Restart || s.stays(c.Key, &cfg)
 	}
 	keepRunning(&cfg, &old.cfg)
 	if err := cfg.Validate(); err != nil {
@@ -174,13 +209,17 @@ func (s *Server) Reload(ctx context.Context, cfg Config) (Diff, error) {
 	}
 	if err != nil {
 		closeAll(opened)
-		for _, p := range b.fresh {
-			s.plugins.Discard(p)
-		}
+		s.discard(b, old)
 		return nil, err
 	}
 	// From here on nothing fails.
 	s.now.Store(b)
+	switch {
+	case b.bans != nil:
+		b.bans.Configure(cfg.Relay.bans())
+	case old.bans != nil:
+		old.bans.Close()
+	}
 	for name, p := range s.ports {
 		if opened[name] != nil || !has(cfg.Listeners, name) {
 			p.retire()
@@ -203,12 +242,15 @@ func has(m map[string]Listener, name string) bool {
 	return ok
 }
 
-// uriChanges reports whether key is of a listener whose uri is another one: all
-// of it stays as it is then.
-func (s *Server) uriChanges(key string, cfg *Config) bool {
+// stays reports whether key is of a listener whose uri is another one: all of it
+// stays as it is then. So do its proxies if they decide whether it does TLS.
+func (s *Server) stays(key string, cfg *Config) bool {
 	for name, l := range s.now.Load().cfg.Listeners {
 		next, ok := cfg.Listeners[name]
-		if ok && next.URI.String() != l.URI.String() && strings.HasPrefix(key, "listeners."+name+".") {
+		switch at := "listeners." + name + "."; {
+		case !ok:
+		case next.URI.String() != l.URI.String() && strings.HasPrefix(key, at),
+			next.doesTLS() != l.doesTLS() && key == at+"websocket.proxies":
 			return true
 		}
 	}
@@ -258,6 +300,11 @@ func (s *Server) open(ctx context.Context, b *build) (_ map[string]*port, err er
 		if certs := b.certs[name]; certs != nil {
 			p.certs.Store(certs)
 			cfg.TLS = transport.ServerTLS(certs)
+			if l.isWebSocket() {
+				// Chromium gives a WebSocket up when it is asked for a certificate,
+				// and no relay comes by one (RFC 7977 §1).
+				cfg.TLS.ClientAuth = tls.NoClientCert
+			}
 			cfg.TLS.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 				return p.certs.Load().GetCertificate(hello)
 			}
@@ -276,8 +323,11 @@ func closeAll(ports map[string]*port) {
 	}
 }
 
-// serve serves a port. s.mu is held, and s.group set.
+// serve serves a port; before Serve it has nothing to do. s.mu is held.
 func (s *Server) serve(p *port) {
+	if s.group == nil {
+		return
+	}
 	ctx := s.work
 	s.group.Go(func() error {
 		err := s.relay.Serve(ctx, p.name, p)
@@ -288,9 +338,12 @@ func (s *Server) serve(p *port) {
 	})
 }
 
-// watch watches the files of b, and no longer those of the build before. s.mu is
-// held, and s.group set.
+// watch watches the files of b, and no longer those of the build before; before
+// Serve it has nothing to do. s.mu is held.
 func (s *Server) watch(b *build) {
+	if s.group == nil {
+		return
+	}
 	if s.unwatch != nil {
 		s.unwatch()
 	}

@@ -18,8 +18,8 @@ import (
 	"github.com/parley-msrp/parley/host/msrptest"
 )
 
-// scale is how many sessions the tests under load have: PARLEY_SESSIONS. It is even.
-func scale(t *testing.T) int {
+// loaded is how many sessions the tests under load have: PARLEY_SESSIONS. It is even.
+func loaded(t *testing.T) int {
 	if n, err := strconv.Atoi(os.Getenv("PARLEY_SESSIONS")); err == nil {
 		return n &^ 1
 	}
@@ -98,7 +98,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	ca := msrptest.NewAuthority(t)
 	w := newSiteOf(t, ca, twoListeners, nil)
 	stop := make(chan struct{})
-	agents, sent, failed, wait := w.load(scale(t), stop)
+	agents, sent, failed, wait := w.load(loaded(t), stop)
 	serials := map[string]bool{w.serial("tls"): true}
 	begin := time.Now()
 	var longest time.Duration
@@ -120,14 +120,14 @@ func TestReloadUnderLoad(t *testing.T) {
 			t.Error("the certificate served is an old one")
 		}
 		serials[w.serial("tls")] = true
-		for sent.Load() < before+int64(scale(t)/2) && failed.Load() == 0 {
+		for sent.Load() < before+int64(loaded(t)/2) && failed.Load() == 0 {
 			time.Sleep(time.Millisecond)
 		}
 	}
 	close(stop)
 	wait()
-	t.Logf("%d sessions, 10 reloads in %v, the longest %v: %d messages sent, %d lost", scale(t), time.Since(begin).Round(time.Millisecond), longest, sent.Load(), failed.Load())
-	if failed.Load() > 0 || w.s.Relay().Stats().Sessions != scale(t) || len(serials) != 11 {
+	t.Logf("%d sessions, 10 reloads in %v, the longest %v: %d messages sent, %d lost", loaded(t), time.Since(begin).Round(time.Millisecond), longest, sent.Load(), failed.Load())
+	if failed.Load() > 0 || w.s.Relay().Stats().Sessions != loaded(t) || len(serials) != 11 {
 		t.Errorf("%d failed; %d sessions; %d certificates", failed.Load(), w.s.Relay().Stats().Sessions, len(serials))
 	}
 	for _, a := range agents {
@@ -249,5 +249,47 @@ relay.key_file true one>two
 `
 	if got.String() != want {
 		t.Errorf("got\n%s", got.String())
+	}
+}
+
+// TestReloadLimits: limits, bans and media types count at once, also for
+// connections that are there, and who is banned stays so.
+func TestReloadLimits(t *testing.T) {
+	text := strings.Replace(twoListeners, "relay:\n", "relay:\n  addresses: {exempt: []}\n  bans: {after: 100}\n", 1)
+	w := newSite(t, text)
+	a, b := w.client("tls", "alice", true, nil), w.client("tcp", "bob", false, nil)
+	b.session()
+	s := a.session(a.use, b.use, b.uri)
+	try := func(change ...string) error {
+		t.Helper()
+		w.text = strings.NewReplacer(change...).Replace(w.text)
+		if diff, err := w.reload(w.text); err != nil || len(diff) != len(change)/2 || diff[0].Restart {
+			t.Fatal(diff, err)
+		}
+		return a.send(s, []byte("hello"), 0)
+	}
+	if err := try("after: 100", "after: 1"); err != nil || <-b.got != "hello" {
+		t.Error(err)
+	}
+	for range 3 { // alice and bob share the blame
+		if r := w.dial("tcp", "eve", false, nil).auth(fmt.Sprintf("msrp://localhost:%d;tcp", w.ports["tcp"]), "nobody"); r.OK() {
+			t.Error("nobody was let in")
+		}
+	}
+	if n := w.s.Relay().Stats().Banned; n != 1 {
+		t.Errorf("%d banned", n)
+	}
+	if err := try("after: 1}", "after: 2}"); err != nil || <-b.got != "hello" {
+		t.Error(err)
+	}
+	if n := w.s.Relay().Stats().Banned; n != 1 {
+		t.Errorf("%d banned after a reload", n)
+	}
+	if err := try("exempt: []", `exempt: ["127.0.0.0/8"]`); err != nil || <-b.got != "hello" {
+		t.Error(err)
+	}
+	w.client("tcp", "bob", false, nil) // is let in again
+	if err := try("  tcp:\n", "  tcp:\n    media_types: [image/*]\n"); err == nil || !strings.Contains(err.Error(), "415") {
+		t.Errorf("a type that is not allowed any more: %v", err)
 	}
 }

@@ -53,7 +53,7 @@ func runScripts(t *testing.T, dir string) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
-			for _, name := range []string{"PORT", "PORT2", "PORT3"} {
+			for _, name := range []string{"PORT", "PORT2", "PORT3", "PORT4"} {
 				port, err := freePort()
 				if err != nil {
 					return err

@@ -80,6 +80,7 @@ func (cmd *serveCmd) Run(e *env) error {
 	if err != nil {
 		return usageError{err}
 	}
+	s.Version = programVersion()
 	s.Inherit(sockets)
 	if err := s.Listen(e.ctx); err != nil {
 		s.Close()

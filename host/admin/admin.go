@@ -17,6 +17,7 @@ import (
 	"net/http/pprof"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,13 +38,19 @@ type Config struct {
 	Checks map[string]func() error
 	// Profiles serves /debug/pprof, by which memory can be read. Default: no.
 	Profiles bool
+	Version  string       // that /metrics tells. Default: ""
 	Log      *slog.Logger // default: nowhere
 }
 
 // A Server answers HTTP requests of operators.
 type Server struct {
+	// Set by New, then read-only.
 	cfg     Config
 	handler http.Handler
+
+	mu      sync.Mutex // guards what follows
+	checks  map[string]error
+	checked time.Time
 }
 
 // shutdownTime is how long requests may take once the server ends.
@@ -56,9 +63,11 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{cfg: cfg}
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &collector{cfg})
+	reg.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector(), &collector{s},
+	)
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn)}))
+	mux.Handle("GET /metrics", handler(reg, cfg.Log))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.HandleFunc("GET /debug/check", s.check)
@@ -72,6 +81,14 @@ func New(cfg Config) *Server {
 	}
 	s.handler = mux
 	return s
+}
+
+// handler serves metrics. A plugin can make some that contradict each other; then
+// all others are served.
+func handler(reg prometheus.Gatherer, log *slog.Logger) http.Handler {
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	})
 }
 
 // ServeHTTP answers one request.
@@ -103,13 +120,35 @@ func ignore(err, expected error) error {
 	return err
 }
 
+func (s *Server) runChecks() map[string]error {
+	results := map[string]error{}
+	for name, check := range s.cfg.Checks {
+		results[name] = check()
+	}
+	return results
+}
+
+// checkEvery is how often a scrape may have the checks run, some of which look at
+// every connection.
+const checkEvery = 30 * time.Second
+
+// recentChecks returns what the checks said, not more than checkEvery ago.
+func (s *Server) recentChecks() map[string]error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := time.Now(); s.checks == nil || now.Sub(s.checked) >= checkEvery {
+		s.checks, s.checked = s.runChecks(), now
+	}
+	return s.checks
+}
+
 // ready says 200 if every check passes, and 503 else. With ?verbose it names
 // each.
 func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 	var lines []string
 	good := true
-	for name, check := range s.cfg.Checks {
-		if err := check(); err != nil {
+	for name, err := range s.runChecks() {
+		if err != nil {
 			good = false
 			lines = append(lines, fmt.Sprintf("[-] %s: %v", name, err))
 		} else {

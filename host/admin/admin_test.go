@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -65,15 +66,22 @@ func TestMetrics(t *testing.T) {
 	for _, user := range []string{"metric", "metric", "trap", "deny"} {
 		_, _ = p.Authenticate(nil).Call(t.Context(), &hook.AuthRequest{Username: user}) // one of them is to fail
 	}
-	s := New(Config{Relay: newRelay(t), Plugins: h.Plugins})
+	s := New(Config{Relay: newRelay(t), Plugins: h.Plugins, Version: "v1", Checks: map[string]func() error{
+		"sky": func() error { return errors.New("fault") }, "earth": func() error { return nil },
+	}})
 	code, body := get(t, s, "/metrics")
 	if code != 200 {
 		t.Fatalf("%d %s", code, body)
 	}
 	for _, line := range []string{
-		"parley_connections 0",
-		"parley_sessions 0",
-		`parley_relay_events_total{reason="syntax"} 0`,
+		`parley_connections{listener="edge"} 0`,
+		`parley_sessions{listener="edge"} 0`,
+		"parley_users 0",
+		"parley_bans 0",
+		`parley_relay_events_total{listener="dialled",reason="syntax"} 0`,
+		`parley_build_info{go_version="` + runtime.Version() + `",version="v1"} 1`,
+		`parley_ready{check="earth"} 1`,
+		`parley_ready{check="sky"} 0`,
 		`parley_plugin_calls_total{hook="on_authenticate",plugin="my-users",verdict="deny"} 1`,
 		`parley_plugin_failures_total{kind="trap",plugin="my-users"} 1`,
 		`parley_plugin_call_seconds_count{plugin="my-users"} 4`,

@@ -136,7 +136,9 @@ func (c *Chain[Q, A]) Run(ctx context.Context, q *Q) A {
 			if b.OnError == OnErrorNext && f.Kind != KindCanceled {
 				continue
 			}
-			return refusal[Q, A](b.Name, 403, "No decision")
+			a = refusal[Q, A](b.Name, 403, "No decision")
+			answerOf[Q](&a).reply().Failed = true
+			return a
 		}
 		switch r := answerOf[Q](&a).reply(); r.Verdict {
 		case Done:

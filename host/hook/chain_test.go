@@ -110,7 +110,7 @@ func TestChainFailure(t *testing.T) {
 						q.Algorithm = "MD5"
 					}
 					got := c.Run(t.Context(), &q)
-					want := AuthReply{Reply: Reply{Verdict: Deny, Status: 403, Reason: "No decision", By: "f"}}
+					want := AuthReply{Reply: Reply{Verdict: Deny, Status: 403, Reason: "No decision", By: "f", Failed: true}}
 					if policy == OnErrorNext {
 						want = AuthReply{Reply: Reply{Verdict: Done, By: "g"}, Password: "y"}
 					}

@@ -71,6 +71,7 @@ type Reply struct {
 	Status  int    // with Deny: an MSRP status; 0 = 403
 	Reason  string // with Deny: comment of the answer, one line of up to 128 bytes
 	By      string // set by Chain.Run: the binding that decided
+	Failed  bool   // set by Chain.Run: it is a Deny because By failed
 }
 
 func (a *Reply) reply() *Reply { return a }

@@ -37,11 +37,30 @@ type ConnConfig struct {
 	Handler Handler
 	Limits  Limits
 	Log     *slog.Logger // nil = none
+	Stats   *Stats       // counts frames; nil = nobody does
 	// Trace, if not nil, sees the head of each frame that was read (out is
 	// false) or queued (out is true), end-line not included. It must not keep
 	// head, and not call the Conn: for a frame that is queued its lock is held,
 	// so that the trace has the order of the wire.
 	Trace func(out bool, head []byte)
+	// Chunk, if not 0, says that the network connection carries messages, and
+	// each frame is one of them (RFC 7977 §5.1): Serve needs a [MessageConn]. A
+	// message cannot be interrupted, so a Stream ends its chunks after so many
+	// bytes of body, or less.
+	Chunk int
+}
+
+// A MessageConn is a network connection that carries messages, not a stream of
+// octets, as a WebSocket does.
+type MessageConn interface {
+	net.Conn
+	// NextMessage waits for the next message, of which Read then returns the
+	// octets, and io.EOF at its end. It is not called before that. io.EOF means
+	// that the peer closed the connection.
+	NextMessage() error
+	// Messages says how long the messages are that begin in what is written
+	// until the next call. sizes is valid during the call.
+	Messages(sizes []int)
 }
 
 // A Conn is one MSRP connection.
@@ -63,15 +82,17 @@ type Conn struct {
 	lim   Limits
 	log   *slog.Logger
 	trace func(bool, []byte)
-	start time.Time
+	chunk int // 0 = a stream
 	// newTID is the function of this name, except in tests.
 	newTID func(slot int32) [tidLen]byte
+	stats  *Stats // nil = nobody counts
 
 	// Owned by Serve.
-	touched []*Conn
-	ended   Transaction // whose response is being served
+	touched  []*Conn
+	ended    Transaction // whose response is being served
+	received received
 
-	lastRead atomic.Int64  // since start; when octets last came
+	lastRead atomic.Int64  // since epoch; when octets last came
 	deaf     atomic.Bool   // what the peer still sends is dropped
 	inHand   atomic.Bool   // the Handler is at work: its answers are still to come
 	done     chan struct{} // closed once the connection is closed
@@ -96,7 +117,11 @@ type Conn struct {
 	line     []uint64      // tickets of those who wait for it, first come first served
 	tickets  uint64
 	err      error // final once set
+	sent     sent
 }
+
+// epoch is what times are counted from, so that those of all Conns compare.
+var epoch = time.Now()
 
 // NewConn returns a Conn that queues what is sent until Serve gets the network connection.
 func NewConn(cfg ConnConfig) *Conn {
@@ -104,16 +129,25 @@ func NewConn(cfg ConnConfig) *Conn {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Conn{
-		h: cfg.Handler, lim: cfg.Limits, log: log, trace: cfg.Trace,
-		start: time.Now(), newTID: newTID, done: make(chan struct{}), slots: newSlots(),
+	c := &Conn{
+		h: cfg.Handler, lim: cfg.Limits, log: log, trace: cfg.Trace, chunk: cfg.Chunk,
+		newTID: newTID, stats: cfg.Stats, done: make(chan struct{}), slots: newSlots(),
+		requests: queue{framed: cfg.Chunk > 0}, answers: queue{framed: cfg.Chunk > 0},
 	}
+	c.afterRead()
+	return c
 }
 
 // Serve reads frames from nc until the connection ends, and returns why; io.EOF
 // means that the peer closed it between two frames. It owns nc. When it returns,
-// every goroutine of the Conn has ended and every transaction is done.
+// every goroutine of the Conn has ended and every transaction is done. If nc has
+// a method CloseReason(error), it is told before Close and CloseWrite.
 func (c *Conn) Serve(nc net.Conn) error {
+	if _, ok := nc.(MessageConn); c.chunk > 0 && !ok {
+		nc.Close()
+		c.Close(fmt.Errorf("msrp: %T does not carry messages", nc))
+		return c.end()
+	}
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
@@ -124,7 +158,8 @@ func (c *Conn) Serve(nc net.Conn) error {
 	c.mu.Unlock()
 	c.Flush()
 	rd := NewReader(nc, c.lim)
-	rd.onWait = c.beforeRead
+	c.afterRead()
+	rd.onWait, rd.onRead = c.beforeRead, c.afterRead
 	defer rd.Close()
 	err := c.serve(rd)
 	c.FlushTouched()
@@ -147,6 +182,7 @@ func (c *Conn) serve(rd *Reader) (err error) {
 		if c.trace != nil && p.First {
 			c.trace(false, p.Head.Raw)
 		}
+		c.countPiece(p)
 		c.inHand.Store(true)
 		switch {
 		case c.deaf.Load():
@@ -180,6 +216,10 @@ func (c *Conn) end() error {
 	c.writers.Wait()
 	c.mu.Lock()
 	err := c.err
+	c.flushReceived()
+	if c.stats != nil {
+		c.sent.forwarded.flush(c.stats.forwarding.cells[:])
+	}
 	for _, t := range []*time.Timer{c.timer, c.cutOff} {
 		if t != nil {
 			t.Stop()
@@ -248,9 +288,18 @@ func (q *queue) drop() {
 func (c *Conn) Close(reason error) {
 	c.mu.Lock()
 	nc := c.fail(reason)
+	err := c.err
 	c.mu.Unlock()
 	if nc != nil {
+		tellWhy(nc, err)
 		_ = nc.Close() // the reason says it better
+	}
+}
+
+// tellWhy gives a connection that can tell its peer why it is closed the reason.
+func tellWhy(nc net.Conn, err error) {
+	if w, ok := nc.(interface{ CloseReason(error) }); ok {
+		w.CloseReason(err)
 	}
 }
 
@@ -317,7 +366,10 @@ func (c *Conn) finishIdle() {
 
 // closeWrite tells the peer that no more comes, and lets it finish.
 func (c *Conn) closeWrite() {
-	nc := c.NetConn()
+	c.mu.Lock()
+	nc, why := c.nc, c.finish
+	c.mu.Unlock()
+	tellWhy(nc, why)
 	if half, ok := nc.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil ||
 		nc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
 		c.Close(nil)
@@ -353,7 +405,7 @@ func (c *Conn) NetConn() net.Conn {
 
 // Idle returns how long no octet has come from the peer.
 func (c *Conn) Idle() time.Duration {
-	return time.Since(c.start) - time.Duration(c.lastRead.Load())
+	return time.Since(epoch) - time.Duration(c.lastRead.Load())
 }
 
 // Depth returns how many octets wait to be written.
@@ -370,8 +422,13 @@ func (c *Conn) Pending() int {
 	return c.slots.used
 }
 
+// LastRead says when octets last came from the peer, or Serve began, for Request.Arrived.
+func (c *Conn) LastRead() time.Duration { return time.Duration(c.lastRead.Load()) }
+
+func (c *Conn) afterRead() { c.lastRead.Store(int64(time.Since(epoch))) }
+
 func (c *Conn) beforeRead() {
-	c.lastRead.Store(int64(time.Since(c.start)))
+	c.flushReceived()
 	c.FlushTouched()
 }
 
@@ -402,15 +459,16 @@ func (c *Conn) startTimers() {
 	if c.slots.next < 0 {
 		return
 	}
-	c.slots.written(c.written, time.Since(c.start)+c.lim.transaction())
+	now := time.Since(epoch)
+	c.slots.written(c.written, now+c.lim.transaction(), func(k *slot) { c.countForwarded(k, now) })
 	c.arm()
 }
 
 // arm runs expire when the first response is overdue. A timer that runs
 // already goes off early at worst. mu is held.
 func (c *Conn) arm() {
-	if c.timer == nil && c.slots.first >= 0 && c.slots.all[c.slots.first].due > 0 {
-		d := c.slots.all[c.slots.first].due - time.Since(c.start)
+	if c.timer == nil && c.slots.first >= 0 && c.slots.all[c.slots.first].due != 0 {
+		d := c.slots.all[c.slots.first].due - time.Since(epoch)
 		c.timer = time.AfterFunc(d, c.expire)
 	}
 }
@@ -423,7 +481,7 @@ func (c *Conn) expire() {
 	if c.err == nil {
 		c.writers.Add(1) // Serve must not return before the Owners know
 		defer c.writers.Done()
-		now := time.Since(c.start)
+		now := time.Since(epoch)
 		for c.slots.first >= 0 {
 			if k := &c.slots.all[c.slots.first]; k.due == 0 || k.due > now {
 				break
@@ -474,6 +532,7 @@ func (c *Conn) serveResponse(h *Head) {
 		c.slots.all[i].tx.Range.End = c.open.pos - 1
 		c.open.slot = -1
 	}
+	c.countAnswered(&c.slots.all[i])
 	c.ended = c.slots.release(i)
 	if c.room != nil {
 		c.wake()

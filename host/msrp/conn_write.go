@@ -53,6 +53,7 @@ func (c *Conn) takeBatch(b *batch) bool {
 		return false
 	}
 	defer c.mu.Unlock()
+	c.flushSent()
 	b.requests = c.requests.take(b.requests, batchBlocks)
 	b.answers = c.answers.take(b.answers, len(c.answers.blocks))
 	placed, inFrame := b.order(c.inFrame)
@@ -60,6 +61,11 @@ func (c *Conn) takeBatch(b *batch) bool {
 		// No frame ends in what was taken: the answers wait for the next round.
 		c.answers.unget(b.answers)
 		b.answers = b.answers[:0]
+	}
+	if c.chunk > 0 {
+		// Answers are placed before the first request that begins in b.
+		b.sizes = c.answers.begin(b.sizes[:0], octets(b.answers))
+		b.sizes = c.requests.begin(b.sizes, b.sent)
 	}
 	c.inFrame, c.inFlight = inFrame, b.sent
 	return true
@@ -76,6 +82,9 @@ func (q *queue) unget(ks []block) {
 // write writes b. The peer has Limits.Write for each step of progress.
 func (c *Conn) write(b *batch) error {
 	b.unwritten = b.iov
+	if c.chunk > 0 {
+		c.nc.(MessageConn).Messages(b.sizes) // Serve made sure
+	}
 	for own := b.own; len(b.unwritten) > 0; {
 		// If no deadline can be set the connection is closing; the write says so better.
 		_ = c.nc.SetWriteDeadline(time.Now().Add(c.lim.write()))
@@ -99,6 +108,7 @@ func (c *Conn) wrote(n int) {
 	c.inFlight -= n
 	c.written += uint64(n)
 	c.startTimers()
+	c.flushSent()
 	c.wake()
 	c.mu.Unlock()
 }
@@ -164,6 +174,15 @@ func (c *Conn) await(d time.Duration, ready func() bool) error {
 		}
 	}
 	return c.err
+}
+
+// Pause waits for d, or until the connection has ended or is to: then it returns
+// early, and false. A handler may call it, to have its peer wait.
+func (c *Conn) Pause(d time.Duration) bool {
+	c.FlushTouched()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.await(d, func() bool { return c.finish != nil }) == ErrFull
 }
 
 // roomWithin waits until a request of n octets can be sent, for d at most; then

@@ -22,6 +22,9 @@ type Request struct {
 	Flag    Flag
 	// Wait is how long to wait for room in the outbox. 0 = not at all.
 	Wait time.Duration
+	// Arrived is what LastRead said when the end of what is forwarded here was
+	// there; for Stats.
+	Arrived time.Duration
 	// Forwarded marks a REPORT that others made: so that they cannot keep a peer
 	// from being answered, it gets less room.
 	Forwarded bool
@@ -75,6 +78,7 @@ func (c *Conn) Send(rq *Request, tx *Transaction) error {
 		c.slots.all[i].tx.Range.End = tx.Range.Start + int64(len(rq.Body)) - 1
 	}
 	tid := c.freshTID(i, rq.Body)
+	from := c.requests.total
 	c.requests.appendHead(rq, &tid)
 	if c.trace != nil {
 		c.traceRequest(rq, &tid)
@@ -85,8 +89,10 @@ func (c *Conn) Send(rq *Request, tx *Transaction) error {
 	}
 	c.requests.appendEnd(&tid, rq.Flag)
 	if i >= 0 {
+		c.slots.all[i].arrived = rq.Arrived
 		c.slots.sent(i, c.requests.total)
 	}
+	c.countSent(&c.requests, methodKind(rq.Method), 1, from)
 	return nil
 }
 
@@ -115,6 +121,7 @@ func (c *Conn) sendReport(rq *Request) error {
 	}
 	c.interrupt()
 	tid := c.freshTID(-1, rq.Body)
+	from := c.answers.total
 	c.answers.appendHead(rq, &tid)
 	if c.trace != nil {
 		c.traceRequest(rq, &tid)
@@ -124,6 +131,7 @@ func (c *Conn) sendReport(rq *Request) error {
 		c.answers.append(crlf)
 	}
 	c.answers.appendEnd(&tid, rq.Flag)
+	c.countSent(&c.answers, kindReport, 1, from)
 	return nil
 }
 
@@ -243,7 +251,9 @@ func (c *Conn) SendResponse(r *Response) error {
 		return ErrFull
 	}
 	c.interrupt()
+	from := c.answers.total
 	c.answers.appendResponse(r)
+	c.countSent(&c.answers, codeKind(r.Code), 1, from)
 	if c.trace != nil {
 		var q queue
 		q.appendResponseHead(r)
@@ -317,6 +327,8 @@ type Stream struct {
 
 	// Wait is how long Write waits for room in the outbox. 0 = not at all.
 	Wait time.Duration
+	// Arrived is Request.Arrived of what is written.
+	Arrived time.Duration
 
 	// Guarded by c.mu.
 	pos   int64 // of the next octet
@@ -342,7 +354,8 @@ func (c *Conn) NewStream(rq *Request, tx *Transaction) *Stream {
 }
 
 // Write queues body. A flag other than 0 ends the stream after it. It returns
-// ErrFull, having queued nothing, when there is no room.
+// ErrFull, having queued nothing, when there is no room. On a connection that
+// carries messages each Write is whole chunks: what is not whole could not leave.
 func (s *Stream) Write(body []byte, flag Flag) error {
 	c := s.c
 	c.mu.Lock()
@@ -354,11 +367,35 @@ func (s *Stream) Write(body []byte, flag Flag) error {
 	if (c.finish != nil || c.barred) && !ending {
 		return ErrClosed
 	}
-	if n := len(body) + len(s.paths) + len(s.before) + len(s.after) + 128; !ending && !c.hasRoom(n) {
+	ending = ending || c.chunk > 0 && len(body) == 0
+	if n := s.size(len(body)); !ending && !c.hasRoom(n) {
 		if err := c.roomWithin(n, s.Wait); err != nil {
 			return err
 		}
 	}
+	for c.chunk > 0 && len(body) > c.chunk {
+		s.put(body[:c.chunk], Continue)
+		body = body[c.chunk:]
+	}
+	if c.chunk > 0 && flag == 0 {
+		flag = Continue
+	}
+	s.put(body, flag)
+	return nil
+}
+
+// size is what a body of n octets takes in the outbox, nearly.
+func (s *Stream) size(n int) int {
+	chunks := 1
+	if s.c.chunk > 0 {
+		chunks += n / s.c.chunk
+	}
+	return n + chunks*(len(s.paths)+len(s.before)+len(s.after)+128)
+}
+
+// put queues body and, with a flag, the end of the chunk. c.mu is held.
+func (s *Stream) put(body []byte, flag Flag) {
+	c := s.c
 	if s.open && s.collides(body) {
 		s.close(Continue) // CORE-34, RELAY-95: the rest goes under another transaction id
 	}
@@ -366,14 +403,15 @@ func (s *Stream) Write(body []byte, flag Flag) error {
 		s.begin(body)
 	}
 	if s.open {
+		from := c.requests.total
 		c.requests.append(body)
+		c.countSent(&c.requests, kindSend, 0, from)
 		s.pos += int64(len(body))
 		s.keepTail(body)
 	}
 	if flag != 0 && s.open {
 		s.close(flag)
 	}
-	return nil
 }
 
 // tailLen is how much of an end-line's dashes and transaction id can be there
@@ -414,7 +452,9 @@ func (s *Stream) begin(body []byte) {
 		Method: []byte("SEND"), Paths: s.paths, Before: s.before, After: s.after,
 		Range: ByteRange{s.pos, Unknown, s.total}, HasBody: true,
 	}
+	from := c.requests.total
 	c.requests.appendHead(&rq, &s.tid)
+	c.countSent(&c.requests, kindSend, 1, from)
 	if c.trace != nil {
 		c.traceRequest(&rq, &s.tid)
 	}
@@ -424,9 +464,12 @@ func (s *Stream) begin(body []byte) {
 // close ends the chunk. c.mu is held.
 func (s *Stream) close(flag Flag) {
 	c := s.c
+	from := c.requests.total
 	c.requests.append(crlf)
 	c.requests.appendEnd(&s.tid, flag)
+	c.countSent(&c.requests, kindSend, 0, from)
 	if s.slot >= 0 {
+		c.slots.all[s.slot].arrived = s.Arrived
 		c.slots.all[s.slot].tx.Range.End = s.pos - 1
 		c.slots.sent(s.slot, c.requests.total)
 		s.slot = -1

@@ -139,7 +139,8 @@ type slot struct {
 	state    slotState
 	prev, nx int32
 	end      uint64        // offset of the request's last octet in the stream of requests
-	due      time.Duration // since the connection's start; 0 until the request is written
+	arrived  time.Duration // since epoch; 0 = not told
+	due      time.Duration // the same; 0 until the request is written
 }
 
 type slotState uint8
@@ -166,7 +167,7 @@ func (s *slots) open(tx *Transaction, max int) int32 {
 	}
 	s.used++
 	k := &s.all[i]
-	k.tx, k.state, k.prev, k.nx, k.end, k.due = *tx, slotOpen, -1, -1, 0, 0
+	k.tx, k.state, k.prev, k.nx, k.end, k.arrived, k.due = *tx, slotOpen, -1, -1, 0, 0, 0
 	return i
 }
 
@@ -185,11 +186,14 @@ func (s *slots) sent(i int32, end uint64) {
 	}
 }
 
-// written starts the timers of the requests that end at or before offset end.
-func (s *slots) written(end uint64, due time.Duration) {
+// written starts the timers of the requests that end at or before offset end, and
+// tells of each.
+func (s *slots) written(end uint64, due time.Duration, tell func(*slot)) {
 	for s.next >= 0 && s.all[s.next].end <= end {
-		s.all[s.next].due = due
-		s.next = s.all[s.next].nx
+		k := &s.all[s.next]
+		k.due = due
+		tell(k)
+		s.next = k.nx
 	}
 }
 

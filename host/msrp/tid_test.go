@@ -113,7 +113,7 @@ func TestSlotsModel(t *testing.T) {
 		case k < 6: // write
 			written = min(total, written+uint64(rnd.IntN(30)))
 			due := time.Duration(step + 1)
-			s.written(written, due)
+			s.written(written, due, func(*slot) {})
 			for j := range model {
 				if model[j].sent && model[j].end <= written && model[j].due == 0 {
 					model[j].due = due

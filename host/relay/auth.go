@@ -14,37 +14,63 @@ import (
 	"github.com/parley-msrp/parley/host/msrp"
 )
 
-// serveAuth answers an AUTH to this relay (RFC 4976 §6.3).
+// serveAuth answers an AUTH to this relay (RFC 4976 §6.3). Credentials are
+// checked also where a handshake has named the user (RFC 7977 §7, WS-39).
 func (c *conn) serveAuth(h *msrp.Head) {
 	l := c.listener()
 	if l == nil || !c.secure && !l.PlainAuth {
 		// RFC 4976 §6.3, §9.2 (RELAY-26): credentials and session URIs need TLS.
+		c.authEnded(authInsecure)
 		c.refuse(h, refusedAuth, 403, "AUTH needs TLS")
 		return
 	}
 	if c.r.Draining() || c.r.cfg().retired[l.Name] {
+		c.authEnded(authDraining)
 		c.refuse(h, refusedDraining, 403, "Draining")
 		return
 	}
 	relay := c.relayOf(h.From)
 	if c.secure && relay == "" && len(h.From.Rest()) > 0 {
 		// RFC 4976 §6.3 (RELAY-29, RELAY-54): the previous hop comes first.
+		c.authEnded(authRelay)
 		c.refuse(h, refusedRelay, 403, "Not an authenticated relay")
 		return
 	}
 	value, ok := h.Get("Authorization")
+	known := c.identity != nil && len(h.From.Rest()) == 0
+	if known && !c.isIdentity(h) {
+		c.authEnded(authDenied)
+		c.refuse(h, refusedAuth, 403, "This connection is another user's")
+		return
+	}
+	if !ok && known {
+		// RFC 7977 §5.3.1 (WS-37): the handshake was the proof.
+		c.openSession(h, "", c.identity.Username, c.identity, nil)
+		return
+	}
 	if !ok {
-		// RFC 4976 §5.1 (RELAY-55). No failure: it is how a client begins.
+		// RFC 4976 §5.1 (RELAY-55), RFC 7977 §5.3.1 (WS-35). No failure: it is
+		// how a client begins.
+		c.authEnded(authChallenged)
 		c.challenge(h, refusedChallenge, false)
 		return
 	}
 	cred, err := auth.ParseCredentials(string(value))
 	if err != nil {
+		c.authEnded(authMalformed)
 		c.refuse(h, refusedSyntax, 400, "Bad Authorization")
 		return
 	}
-	// RFC 4976 §9.1 (RELAY-72): the digest is over the rightmost To-Path URI.
+	if relay == "" && c.shunned(h, cred.Username) {
+		return
+	}
+	// RFC 4976 §9.1 (RELAY-72, WS-40): the digest is over the rightmost To-Path URI.
 	uri := string(h.To.Last())
+	if known && cred.Username != c.identity.Username {
+		c.authEnded(authDenied)
+		c.refuse(h, refusedAuth, 403, "This connection is another user's") // WS-41
+		return
+	}
 	server := c.r.cfg().Auth // that a Reload may replace
 	check, err := server.Check(c.nonceConn(relay), cred)
 	if err != nil {
@@ -52,23 +78,30 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		return
 	}
 	if len(h.From.Rest()) > 0 && c.wrongBy[string(h.From.Last())] >= or(c.r.cfg().Limits.AuthFailures, 5) {
+		c.authEnded(authLimit)
 		c.refuse(h, refusedAuth, 403, "Too many wrong passwords")
 		return
 	}
 	c.m.FlushTouched()
 	reply := c.ask(h, relay, &cred, uri)
 	if reply.Verdict == hook.Deny {
+		result := authDenied
+		if reply.Failed {
+			result = authError
+		}
+		c.authEnded(result)
 		c.refuse(h, refusedHook, reply.Status, reply.Reason)
 		return
 	}
 	secret := auth.Secret{HA1: reply.HA1, Password: reply.Password, Authenticated: reply.Authenticated}
 	switch result := server.Verify(check, "AUTH", uri, secret); {
 	case result.Stale:
+		c.authEnded(authStale)
 		c.challenge(h, refusedChallenge, true)
 	case !result.OK:
 		c.wrongCredentials(h)
 	default:
-		c.openSession(h, relay, &cred, &reply, server, check)
+		c.openSession(h, relay, cred.Username, &reply, &proof{server, check})
 	}
 }
 
@@ -85,7 +118,12 @@ func (c *conn) ask(h *msrp.Head, relay string, cred *auth.Credentials, uri strin
 }
 
 func (c *conn) transport() string {
-	if c.secure {
+	switch {
+	case c.l != nil && c.l.isWebSocket() && c.secure:
+		return "wss"
+	case c.l != nil && c.l.isWebSocket():
+		return "ws"
+	case c.secure:
 		return "tls"
 	}
 	return "tcp"
@@ -93,7 +131,7 @@ func (c *conn) transport() string {
 
 // challenge answers 401 with a new nonce (RFC 4976 §5.1, §9.1).
 func (c *conn) challenge(h *msrp.Head, why reason, stale bool) {
-	c.r.count(why)
+	c.count(why)
 	var lines []byte
 	for _, value := range c.r.cfg().Auth.Challenges(c.nonceConn(c.relayOf(h.From)), stale) {
 		lines = append(append(append(lines, "WWW-Authenticate: "...), value...), "\r\n"...)
@@ -106,9 +144,15 @@ func (c *conn) challenge(h *msrp.Head, why reason, stale bool) {
 // too often (RFC 4976 §6.3, RELAY-39, RELAY-56). A connection that carries the
 // clients of another relay is kept (RELAY-40); then that client is refused.
 func (c *conn) wrongCredentials(h *msrp.Head) {
+	c.authEnded(authWrong)
+	relayed := len(h.From.Rest()) > 0
+	banned := c.relayOf(h.From) == "" && c.blame(relayed)
 	c.challenge(h, refusedAuth, false)
 	max := or(c.r.cfg().Limits.AuthFailures, 5)
-	if len(h.From.Rest()) > 0 {
+	if banned && !relayed {
+		c.finish(errBanned)
+	}
+	if relayed {
 		if c.wrongBy == nil || len(c.wrongBy) >= or(c.r.cfg().Limits.Routes, 256) {
 			c.wrongBy = map[string]int{}
 		}
@@ -119,39 +163,48 @@ func (c *conn) wrongCredentials(h *msrp.Head) {
 		max *= 10 // anyone can say to be a relay
 	}
 	if c.wrong++; c.wrong >= max {
-		c.r.count(closedFailures)
+		c.count(closedFailures)
 		c.finish(errFailures)
 	}
 }
 
+// A proof is a digest that was right, and who has checked it: a Reload may have
+// replaced the server since.
+type proof struct {
+	server *auth.Server
+	check  *auth.Check
+}
+
 // openSession answers 200 with a session URI (RELAY-60), unless the time asked
-// for is out of bounds.
-func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, reply *hook.AuthReply, server *auth.Server, check *auth.Check) {
+// for is out of bounds. digest is nil if none was used: then there is no
+// Authentication-Info (WS-42).
+func (c *conn) openSession(h *msrp.Head, relay, user string, reply *hook.AuthReply, digest *proof) {
 	lifetime, ok := c.lifetime(h, reply.MaxExpires)
 	if !ok {
 		return
 	}
 	back, err := msrp.ParseURI(string(h.From.First()))
 	if err != nil {
+		c.authEnded(authMalformed)
 		c.refuseSyntax(h, err)
 		return
 	}
 	l := c.listener()
-	s := &session{user: cred.Username, listener: l, backSum: fingerprint(&back)}
+	s := &session{user: user, listener: l, backSum: fingerprint(&back)}
 	s.back.Store(&back)
 	s.label(reply.Attributes)
-	shown := l
-	if l.Advertise != "" {
-		shown = c.r.cfg().listeners[l.Advertise]
-	}
-	if !c.r.newSession(c, s, relay, shown, lifetime) {
-		c.refuse(h, refusedLimit, 403, "Too many sessions on this connection")
+	if d := c.r.newSession(c, s, relay, c.r.shown(l), lifetime, &reply.Limits); d != nil {
+		c.authEnded(authLimit)
+		c.refuse(h, d.why, d.code, d.comment)
 		return
 	}
-	lines := fmt.Appendf(nil, "Use-Path: %s\r\nExpires: %d\r\nAuthentication-Info: %s\r\n",
-		usePath(h.From, s.main.raw), lifetime/time.Second, server.Info(c.nonceConn(relay), check, string(h.To.Last())))
+	lines := fmt.Appendf(nil, "Use-Path: %s\r\nExpires: %d\r\n", usePath(h.From, s.main.raw), lifetime/time.Second)
+	if digest != nil {
+		lines = fmt.Appendf(lines, "Authentication-Info: %s\r\n", digest.server.Info(c.nonceConn(relay), digest.check, string(h.To.Last())))
+	}
 	_ = c.m.Respond(h, 200, "", lines) // a closed connection needs no answer
 	c.m.Touch(c.m)
+	c.authEnded(authOK)
 	c.succeeded()
 	c.wrong = 0
 	delete(c.wrongBy, string(h.From.Last()))
@@ -176,6 +229,7 @@ func (c *conn) lifetime(h *msrp.Head, max time.Duration) (time.Duration, bool) {
 		secs, err = math.MaxInt64, nil
 	}
 	if err != nil {
+		c.authEnded(authMalformed)
 		c.refuse(h, refusedSyntax, 400, "Bad Expires")
 		return 0, false
 	}
@@ -188,6 +242,7 @@ func (c *conn) lifetime(h *msrp.Head, max time.Duration) (time.Duration, bool) {
 	default:
 		return time.Duration(secs) * time.Second, true
 	}
+	c.authEnded(authInterval)
 	_ = c.m.Respond(h, 423, "", []byte(bound)) // a closed connection needs no answer
 	c.m.Touch(c.m)
 	return 0, false

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/msrp"
 )
 
@@ -324,10 +325,12 @@ func (r *Relay) revive(u *msrp.URI) *entry {
 		return e // somebody else was faster
 	}
 	if !r.hold(s, name) {
-		r.count(refusedLimit)
+		r.cfg().groups[l.Name].count(refusedLimit)
 		return nil
 	}
+	r.enrol(s, &hook.Limits{}) // what the hook said then is not sealed
 	s.main = r.enter(s, l, u.Session)
+	s.began()
 	s.timer = time.AfterFunc(left, func() { s.end("expired") })
 	return s.main
 }

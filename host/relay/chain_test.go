@@ -212,6 +212,7 @@ func TestChain(t *testing.T) {
 				chat("one1")
 
 				r2.stop()
+				synctest.Wait() // r1 has seen it
 				a.Send(send("lost", a.use+" "+b.path(), a.uri, "mlost", "hello"))
 				a.WantResponse("lost", 200)
 				if f := a.WantRequest("REPORT"); !strings.HasPrefix(f.Get("Status"), "000 4") {
@@ -368,7 +369,8 @@ func TestBoundToRelay(t *testing.T) {
 // any connection of that relay.
 func TestRelayKept(t *testing.T) {
 	inNetwork(t, func(n *network) {
-		r1, r2 := n.relay(nil, "r1.example"), n.relay(nil, "r2.example")
+		bans := func(c *Config) { banAfter(t, c, 3) }
+		r1, r2 := n.relay(bans, "r1.example"), n.relay(bans, "r2.example")
 		in := n.ca.Certificate("in.example")
 		p := n.peer(r1, in)
 		c := &client{Peer: p, uri: "msrps://in.example:2855/A7mQ0000;tcp msrps://dora.invalid:9/d;tcp"}
@@ -393,6 +395,9 @@ func TestRelayKept(t *testing.T) {
 		q.Send(frame("qqqq", "AUTH", "msrps://r1.example:2855;tcp", c.uri,
 			"Authorization: "+answer(t, challenge, "alice", "msrps://r1.example:2855;tcp")) + "-------qqqq$")
 		q.WantResponse("qqqq", 200)
+		if n1, n2 := r1.Stats().Banned, r2.Stats().Banned; n1+n2 > 0 {
+			t.Errorf("%d and %d addresses of relays are banned", n1, n2)
+		}
 	})
 }
 

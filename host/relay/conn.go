@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/msrp"
 	"github.com/parley-msrp/parley/host/transport"
 )
@@ -27,6 +29,10 @@ var (
 	errFailures  = errors.New("too many unsuccessful requests")
 	errIdle      = errors.New("idle")
 	errSlow      = errors.New("does not read what is sent to it")
+	errCrowded   = errors.New("too many connections from this address")
+	errTLS       = errors.New("TLS handshake failed")
+	errHandshake = errors.New("WebSocket handshake refused")
+	errBanned    = errors.New("too many wrong passwords from this address")
 )
 
 // A conn is a connection of the relay: to a client, to a peer, or to a next hop.
@@ -36,7 +42,8 @@ type conn struct {
 	id     uint64
 	log    *slog.Logger
 	m      *msrp.Conn
-	l      *Listener  // that it came to, as it was then; nil when dialled
+	l      *Listener // that it came to, as it was then; nil when dialled
+	group  *group
 	target target     // of a dialled one
 	iface  *Interface // by which it was dialled; nil = the default
 	remote netip.AddrPort
@@ -45,6 +52,9 @@ type conn struct {
 	client string            // subject of the TLS certificate that the peer showed, unverified
 	cert   *x509.Certificate // that makes the peer a relay; nil = it is none, or was dialled
 	secure bool
+	chunk  int // the longest body that it takes at once
+	// identity is whose WebSocket it is, if its handshake said so.
+	identity *hook.AuthReply
 
 	// Owned by the goroutine of m.Serve.
 	cur      current
@@ -61,14 +71,24 @@ type conn struct {
 	// Guarded by r.mu.
 	sessions map[*session]struct{}
 	inner    []*inner // relays that it was met to be of
+	place    *place   // where it counts; nil = nowhere
 	opener   *conn    // for whom it was dialled
 	opened   int      // dialled connections that were opened for this one
 }
 
-func (r *Relay) newConn() *conn {
-	c := &conn{r: r, id: r.nextID.Add(1), routes: map[string]*route{}, sessions: map[*session]struct{}{}}
+// newConn returns a connection of listener l, or with nil one to be dialled.
+func (r *Relay) newConn(l *Listener) *conn {
+	c := &conn{r: r, l: l, group: r.cfg().groups[Dialled], id: r.nextID.Add(1), chunk: math.MaxInt, routes: map[string]*route{}, sessions: map[*session]struct{}{}}
+	if l != nil {
+		c.group = r.cfg().groups[l.Name]
+	}
+	c.group.opened.Add(1)
 	c.log = r.log.With("conn", c.id)
-	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg().Limits.Conn, Log: c.log}
+	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg().Limits.Conn, Log: c.log, Stats: &c.group.traffic}
+	if l != nil && l.isWebSocket() {
+		c.chunk = or(l.WebSocket.Chunk, 16<<10)
+		cfg.Chunk = c.chunk
+	}
 	if r.cfg().Trace {
 		cfg.Trace = c.trace
 	}
@@ -78,35 +98,38 @@ func (r *Relay) newConn() *conn {
 
 // serveConn serves one accepted connection until it ends.
 func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
+	c := r.newConn(r.cfg().rules(l))
+	c.log = c.log.With("listener", l.Name, "remote", nc.RemoteAddr().String())
 	if r.Draining() {
-		r.count(refusedDraining)
+		c.count(refusedDraining)
+		c.group.closed.add("draining", 1)
 		nc.Close()
 		return
 	}
-	c := r.newConn()
-	c.l = l
-	c.log = c.log.With("listener", l.Name, "remote", nc.RemoteAddr().String())
 	r.mu.Lock()
-	full := len(r.conns) >= or(r.cfg().Limits.Connections, 20000)
+	full := len(r.conns) >= r.cfg().Limits.connections()
 	if !full {
 		r.conns[c] = struct{}{}
 	}
 	r.mu.Unlock()
 	if full {
-		r.count(closedFull)
+		c.count(closedFull)
+		c.group.closed.add("limit", 1)
 		nc.Close()
 		return
 	}
-	if err := transport.Handshake(ctx, nc, or(r.cfg().Limits.Handshake, 10*time.Second)); err != nil {
+	nc, err := c.handshake(ctx, nc)
+	if err != nil {
 		r.forget(c)
 		nc.Close()
-		c.log.Debug("TLS handshake failed", "err", err)
+		c.group.closed.add(closeReason(err), 1)
+		c.log.Debug("connection not served", "err", err)
 		return
 	}
-	c.describe(nc)
 	if r.cfg().Relays.denied(c.cert) {
 		r.forget(c)
-		r.count(refusedRelay)
+		c.count(refusedRelay)
+		c.group.closed.add("denied", 1)
 		nc.Close()
 		c.log.Info("connection closed: its relay is denied", "names", c.cert.DNSNames)
 		return
@@ -115,12 +138,41 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 	// probation period ends the connection.
 	probation := time.AfterFunc(or(r.cfg().Limits.Probation, 30*time.Second), func() {
 		if !c.proven.Load() {
-			r.count(closedProbation)
+			c.count(closedProbation)
 			c.finish(errProbation)
 		}
 	})
 	defer probation.Stop()
 	c.serve(ctx, nc)
+}
+
+// handshake does those of TLS and WebSocket, unless the address has too many
+// connections or is banned. It returns what MSRP is spoken on.
+func (c *conn) handshake(ctx context.Context, nc net.Conn) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, or(c.r.cfg().Limits.Handshake, 10*time.Second))
+	defer cancel()
+	c.remote = addrPort(nc.RemoteAddr())
+	if !c.proxied() {
+		if err := c.admit(); err != nil {
+			return nc, err
+		}
+	}
+	begun := time.Now()
+	if err := transport.Handshake(ctx, nc, -1); err != nil {
+		return nc, fmt.Errorf("%w: %w", errTLS, err)
+	}
+	c.describe(nc)
+	if c.secure {
+		c.group.handshakes.Add(time.Since(begun))
+	}
+	if !c.l.isWebSocket() {
+		return nc, nil
+	}
+	ws, err := c.upgrade(ctx, nc)
+	if err != nil {
+		return nc, err
+	}
+	return ws, nil
 }
 
 // describe takes what hooks may want to know.
@@ -154,6 +206,7 @@ func (c *conn) serve(ctx context.Context, nc net.Conn) {
 	idle := c.watchIdle()
 	defer idle.Stop()
 	err := c.m.Serve(nc)
+	c.group.closed.add(closeReason(err), 1)
 	c.ended()
 	c.logEnd(err)
 }
@@ -179,7 +232,7 @@ func (c *conn) watchIdle() *time.Timer {
 		case rest > 0:
 			t.Reset(rest)
 		default:
-			c.r.count(closedIdle)
+			c.count(closedIdle)
 			c.finish(errIdle)
 		}
 	})
@@ -192,17 +245,19 @@ func (c *conn) ended() {
 	c.lostMidChunk()
 	sessions := c.r.forget(c)
 	for _, s := range sessions {
-		s.end("connection closed")
+		s.ended("connection closed")
 	}
 	clear(c.routes)
 }
 
-// forget takes c out of the tables and returns the sessions that it held.
+// forget takes c and the sessions that it holds out of the tables, at once so that
+// these never contradict each other, and returns the sessions.
 func (r *Relay) forget(c *conn) []*session {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c.gone.Store(true)
 	delete(r.conns, c)
+	c.leave()
 	if r.targets[c.target] == c {
 		delete(r.targets, c.target)
 	}
@@ -216,13 +271,18 @@ func (r *Relay) forget(c *conn) []*session {
 	c.inner = nil
 	var ss []*session
 	for s := range c.sessions {
-		ss = append(ss, s)
+		if s.drop() {
+			ss = append(ss, s)
+		}
 	}
 	return ss
 }
 
 func (c *conn) logEnd(err error) {
 	rule, bad := msrp.IsPeerFault(err)
+	if errors.Is(err, transport.ErrWebSocket) {
+		rule, bad = "websocket", true
+	}
 	switch {
 	case err == io.EOF || errors.Is(err, errStopped) || errors.Is(err, msrp.ErrClosed):
 		c.log.Debug("connection closed", "why", err)
@@ -286,7 +346,7 @@ func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr, 
 	if len(r.targets) >= or(r.cfg().Limits.Dialled, 5000) && !r.retireIdle() {
 		return nil, &denial{refusedLimit, 403, "Too many connections to next hops"}
 	}
-	out := r.newConn()
+	out := r.newConn(nil)
 	out.target, out.iface, out.opener = t, iface, c
 	c.opened++
 	out.log = out.log.With("next_hop", fmt.Sprintf("%s:%d", t.host, t.port))
@@ -336,17 +396,32 @@ func (r *Relay) notReached(t target) {
 func (c *conn) connect(t transport.Target) {
 	defer c.r.dialled.Done()
 	ctx, cancel := context.WithTimeout(c.r.ctx, or(c.r.cfg().Limits.Dial, 15*time.Second))
+	begun := time.Now()
 	nc, err := c.r.cfg().Dialer.Dial(ctx, t)
 	cancel()
 	if err != nil {
+		c.r.dialsFailed.Add(time.Since(begun))
+		c.group.closed.add("unreachable", 1)
 		c.log.Info("next hop not reached", "err", err)
 		c.r.notReached(c.target)
 		c.r.forget(c)
 		c.m.Fail(unreachable{err}) // REPORTs what waited
 		return
 	}
+	c.r.dials.Add(time.Since(begun))
 	c.describe(nc)
 	c.serve(c.r.ctx, nc)
+}
+
+// lose takes a connection that was found closed out of the tables by which next
+// hops are found, in case that its end has not done so yet.
+func (r *Relay) lose(c *conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.gone.Store(true)
+	if r.targets[c.target] == c {
+		delete(r.targets, c.target)
+	}
 }
 
 // unreachable marks the end of a connection that never began.
@@ -375,7 +450,7 @@ func (c *conn) failed() {
 		return
 	}
 	if c.failures++; c.failures >= or(c.r.cfg().Limits.Failures, 10) {
-		c.r.count(closedFailures)
+		c.count(closedFailures)
 		c.finish(errFailures)
 	}
 }

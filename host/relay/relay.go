@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -35,6 +34,7 @@ import (
 
 	"github.com/parley-msrp/parley/host/auth"
 	"github.com/parley-msrp/parley/host/hook"
+	"github.com/parley-msrp/parley/host/limit"
 	"github.com/parley-msrp/parley/host/msrp"
 	"github.com/parley-msrp/parley/host/transport"
 )
@@ -59,7 +59,12 @@ type Config struct {
 	URIKey  []byte
 	Expires Expires
 	Limits  Limits
-	Log     *slog.Logger // nil = none
+	// Addresses says what counts as one address, and who is not counted so.
+	Addresses limit.Addresses
+	// Bans counts failed AUTHs by address; closing it is up to who made it. nil =
+	// nobody is banned.
+	Bans *limit.Bans
+	Log  *slog.Logger // nil = none
 	// Trace logs the head of every frame at level Info, without credentials
 	// and with session URIs shortened.
 	Trace bool
@@ -84,7 +89,15 @@ type Listener struct {
 	// this listener's URI stands. nil = none; other relays then take this one
 	// for an endpoint.
 	Certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
-	Hooks       Hooks
+	// MediaTypes are those that sessions of this listener may send and be sent,
+	// as in accept-types: "text/plain", "image/*", "*". Others are answered 415
+	// (RFC 4976 §9.4, RELAY-101). Default: all.
+	MediaTypes []string
+	Hooks      Hooks
+	// WebSocket counts for a URI of transport ws only. Such a listener must
+	// advertise one of transport tcp, which stands in Use-Path (RFC 7977
+	// §5.2.2, WS-24).
+	WebSocket WebSocket
 }
 
 // Hooks are the decisions of a deployment at one listener.
@@ -169,6 +182,39 @@ type Limits struct {
 	// enough. By default it is kept, and what is sent to it is refused with
 	// 413 until it reads again.
 	CloseSlow bool
+
+	// UserSessions is how many session URIs a user may hold at once, on whatever
+	// connections. 0 = any number.
+	UserSessions int
+	// AddressSessions is the same for an address. 0 = any number.
+	AddressSessions int
+	// AddressConnections is how many connections may come from one address; more
+	// are closed at once. Default: a quarter of Connections, and 100 at least, so
+	// that no address takes them all; negative = any number.
+	AddressConnections int
+	// SessionMessages is how many SENDs a minute a session may send, and how
+	// many it may be sent. Each chunk is one. Methods that are not known count, too.
+	// 0 = any number.
+	SessionMessages int64
+	// SessionBytes is the same for octets of bodies, a second.
+	SessionBytes int64
+	// UserMessages is how many SENDs a minute all sessions of a user may send
+	// together. 0 = any number.
+	UserMessages int64
+	// UserBytes is the same for octets of bodies, a second.
+	UserBytes int64
+	// Burst is how much time's worth of messages and octets may come at once.
+	// Default 10 s, and 64 KiB at least.
+	Burst time.Duration
+	// Throttle is how long nothing is read from a connection whose user sends too
+	// many octets; what would have to wait longer is refused with 413. A connection
+	// that carries several users is never kept waiting. Default 10 s; negative =
+	// not at all.
+	Throttle time.Duration
+	// Message is how many octets a message may have. 0 = any number.
+	Message int64
+	// Chunk is the same for the body of one SEND.
+	Chunk int64
 }
 
 func or[T comparable](v, def T) T {
@@ -196,6 +242,8 @@ func (c *Config) Validate() error {
 		}
 		known[l.Name] = true
 		switch {
+		case l.Name == Dialled:
+			fault("relay: listener %q: the name stands for no listener in metrics", l.Name)
 		case l.URI.Host == "" || l.URI.Port == 0 || l.URI.Transport == "":
 			fault("relay: listener %q: its URI needs host, port and transport", l.Name)
 		case l.URI.Session != "":
@@ -205,6 +253,11 @@ func (c *Config) Validate() error {
 	for _, l := range c.Listeners {
 		if l.Advertise != "" && !known[l.Advertise] {
 			fault("relay: listener %q advertises %q, which is no listener", l.Name, l.Advertise)
+		}
+		if shown := c.shown(&l); shown != nil && shown.isWebSocket() {
+			fault("relay: listener %q needs to advertise one of transport tcp", l.Name)
+		} else if shown != nil && shown.URI.Secure && !l.URI.Secure {
+			fault("relay: listener %q without TLS advertises %q with it, which its clients could not use", l.Name, shown.Name)
 		}
 	}
 	names := map[string]bool{}
@@ -216,15 +269,37 @@ func (c *Config) Validate() error {
 		if i.Listener != "" && !known[i.Listener] {
 			fault("relay: interface %q: %q is no listener", i.Name, i.Listener)
 		}
+		if l := c.listener(i.Listener); l != nil && l.isWebSocket() {
+			fault("relay: interface %q: nobody can be reached at the WebSockets of %q", i.Name, i.Listener)
+		}
 	}
 	if c.URIKey != nil && len(c.URIKey) != 32 {
 		fault("relay: URIKey has %d octets, not 32", len(c.URIKey))
+	}
+	if err := c.Addresses.Validate(); err != nil {
+		fault("relay: addresses: %w", err)
 	}
 	e := c.expires()
 	if e.Min <= 0 || e.Default < e.Min || e.Max < e.Default {
 		fault("relay: expires must grow from min (%v) by default (%v) to max (%v)", e.Min, e.Default, e.Max)
 	}
 	return errors.Join(errs...)
+}
+
+func (c *Config) listener(name string) *Listener {
+	i := slices.IndexFunc(c.Listeners, func(l Listener) bool { return l.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &c.Listeners[i]
+}
+
+// shown returns the listener whose URI clients of l get.
+func (c *Config) shown(l *Listener) *Listener {
+	if l.Advertise != "" {
+		return c.listener(l.Advertise)
+	}
+	return l
 }
 
 func (c *Config) expires() Expires {
@@ -249,9 +324,10 @@ type Relay struct {
 	draining  atomic.Bool           // after Drain
 	settling  atomic.Bool           // after Settle has begun
 
-	nextID   atomic.Uint64
-	counters [reasons]atomic.Uint64
-	dialled  sync.WaitGroup
+	dials, dialsFailed msrp.Durations
+
+	nextID  atomic.Uint64
+	dialled sync.WaitGroup
 
 	mu        sync.Mutex // guards what follows
 	conns     map[*conn]struct{}
@@ -259,6 +335,8 @@ type Relay struct {
 	unreached map[target]time.Time // next hops not to be tried before
 	sessions  map[string]*entry    // by session-id
 	inner     map[string]*inner    // relays through which session URIs were given, by name
+	accounts  map[string]*account  // by user
+	places    map[netip.Prefix]*place
 }
 
 // New returns a relay; Close must be called when it is no longer served.
@@ -271,8 +349,9 @@ func New(cfg Config) (*Relay, error) {
 		log:   cfg.Log,
 		conns: map[*conn]struct{}{}, targets: map[target]*conn{}, unreached: map[target]time.Time{}, sessions: map[string]*entry{},
 		inner: map[string]*inner{}, epoch: rand.Uint64(),
+		accounts: map[string]*account{}, places: map[netip.Prefix]*place{},
 	}
-	r.now.Store(newSetup(cfg))
+	r.now.Store(newSetup(cfg, nil))
 	if cfg.URIKey != nil {
 		r.seal = newSeal(cfg.URIKey)
 	}
@@ -323,68 +402,6 @@ func (r *Relay) own(u *msrp.URI, withoutPort bool) *Listener {
 	return nil
 }
 
-// A reason is why something was refused or dropped; each has a counter.
-type reason int
-
-const (
-	refusedSyntax      reason = iota // 400
-	refusedForeign                   // first To-Path URI is not ours: closed
-	refusedUnknown                   // session URI not live: 481
-	refusedGuard                     // open-relay guard: 403
-	refusedHook                      // a hook said no
-	refusedAuth                      // 401 with credentials
-	refusedChallenge                 // 401 without
-	refusedLimit                     // a quota: 403
-	refusedSlow                      // 413: the receiver does not keep up
-	refusedUnreachable               // 481: no way to the next hop
-	refusedMethod                    // 501
-	refusedDraining                  // draining: 403 to AUTH, 481 to all else at the end
-	refusedRelay                     // a relay without proof, or that is denied: 403, closed
-	closedProbation
-	closedFailures
-	closedIdle
-	closedFull
-	closedSlow
-	reportsMade
-	droppedResponse
-	droppedReport
-	reasons
-)
-
-var reasonNames = [reasons]string{
-	"syntax", "foreign", "unknown_session", "guard", "hook", "credentials", "challenge", "limit", "slow_receiver",
-	"unreachable", "method", "draining", "relay", "probation", "failures", "idle", "connections", "closed_slow_receiver", "report_made",
-	"response_dropped", "report_dropped",
-}
-
-func (r *Relay) count(why reason) { r.counters[why].Add(1) }
-
-// Stats are counts at one moment.
-type Stats struct {
-	Connections int               // open, dialled ones included
-	Dialled     int               // of them to next hops
-	Sessions    int               // live session URIs given to clients
-	Counts      map[string]uint64 // of refusals, drops and closes, by reason, since New
-}
-
-// Stats returns the relay's counts.
-func (r *Relay) Stats() Stats {
-	s := Stats{Counts: map[string]uint64{}}
-	for i, name := range reasonNames {
-		s.Counts[name] = r.counters[i].Load()
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s.Connections, s.Dialled = len(r.conns), len(r.targets)
-	for c := range maps.Keys(r.conns) {
-		s.Sessions += len(c.sessions)
-	}
-	for _, in := range r.inner {
-		s.Sessions += len(in.sessions)
-	}
-	return s
-}
-
 // Check returns what is inconsistent in the relay's tables; nil is expected at
 // any time.
 func (r *Relay) Check() error {
@@ -421,6 +438,9 @@ func (r *Relay) Check() error {
 	}
 	if entries != len(r.sessions) {
 		errs = append(errs, fmt.Errorf("%d session URIs in the table, %d on connections", len(r.sessions), entries))
+	}
+	if err := r.checkCounts(); err != nil {
+		errs = append(errs, err)
 	}
 	for t, c := range r.targets {
 		if _, ok := r.conns[c]; !ok || c.target != t {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -21,13 +22,20 @@ type setup struct {
 	retired    map[string]bool // listeners that are in no Config any more, but in use
 	interfaces map[string]*Interface
 	offers     []hook.Interface
+	groups     map[string]*group      // by listener, and Dialled; those of the setup before are kept
 	dialTLS    map[string]*tls.Config // by listener
 }
 
-func newSetup(cfg Config) *setup {
+func newSetup(cfg Config, old *setup) *setup {
 	s := &setup{
 		Config: cfg, expires: cfg.expires(), maxHead: or(cfg.Limits.Conn.Head, 16<<10) - 512,
 		listeners: map[string]*Listener{}, retired: map[string]bool{}, interfaces: map[string]*Interface{}, dialTLS: map[string]*tls.Config{},
+		groups: map[string]*group{},
+	}
+	if old != nil {
+		maps.Copy(s.groups, old.groups)
+	} else {
+		s.groups[Dialled] = newGroup(Dialled)
 	}
 	for i := range cfg.Listeners {
 		s.add(&cfg.Listeners[i])
@@ -42,6 +50,9 @@ func newSetup(cfg Config) *setup {
 
 func (s *setup) add(l *Listener) {
 	s.listeners[l.Name] = l
+	if s.groups[l.Name] == nil {
+		s.groups[l.Name] = newGroup(l.Name)
+	}
 	s.dialTLS[l.Name] = s.DialTLS
 	if l.Certificate != nil {
 		t := s.DialTLS.Clone()
@@ -76,14 +87,14 @@ func (r *Relay) Reload(cfg Config) error {
 	old := r.cfg()
 	cfg.Listeners, cfg.Interfaces = slices.Clone(cfg.Listeners), slices.Clone(cfg.Interfaces)
 	cfg.URIKey, cfg.Log = old.URIKey, old.Log
-	s := newSetup(cfg)
+	s := newSetup(cfg, old)
 	for name, l := range old.listeners {
 		switch now := s.listeners[name]; {
 		case now != nil && now.URI.String() != l.URI.String():
 			return fmt.Errorf("relay: listener %q: its URI cannot change while it runs", name)
 		case now == nil && r.inUse(name):
 			gone := *l
-			gone.Aliases, gone.Advertise, gone.Hooks = nil, "", Hooks{}
+			gone.Aliases, gone.Hooks = nil, Hooks{}
 			s.Listeners = append(s.Listeners, gone)
 			s.retired[name] = true
 		}

@@ -30,7 +30,7 @@ func (o *reporter) Done(_ *msrp.Conn, tx *msrp.Transaction, r msrp.Result) {
 	if r.OK() || !o.cares(r) {
 		return
 	}
-	o.in.r.count(reportsMade)
+	o.in.count(reportsMade)
 	code, comment := failure(r)
 	// RFC 4976 §6.4.1 and RFC 4975 §7.1.3 (RELAY-89): To-Path is the whole
 	// From-Path of the SEND, From-Path the URI of ours that it was sent to.
@@ -38,7 +38,7 @@ func (o *reporter) Done(_ *msrp.Conn, tx *msrp.Transaction, r msrp.Result) {
 	rq.Paths = msrp.AppendPaths(nil, o.from, o.own, nil)
 	rq.Before, rq.After = msrp.AppendReport(nil, nil, tx.MessageID.Bytes(), msrp.Status{Code: code, Comment: comment})
 	if err := o.in.m.Send(&rq, nil); err != nil {
-		o.in.r.count(droppedReport) // the sender is gone, or does not read
+		o.in.count(droppedReport) // the sender is gone, or does not read
 		return
 	}
 	o.in.m.Flush()
@@ -69,7 +69,7 @@ func failure(r msrp.Result) (code int, comment string) {
 // forwardOther forwards a request that is neither SEND nor for this relay:
 // REPORT, AUTH to another relay, and methods that are not known here (RFC 4976
 // §6.4.2, RELAY-102). There is no answer from here.
-func (c *conn) forwardOther(rt *route, p *msrp.Piece) {
+func (c *conn) forwardOther(rt *route, p *msrp.Piece) bool {
 	h := p.Head
 	rq := msrp.Request{
 		Method: h.Method, Paths: rt.paths, Before: h.Before, After: h.After,
@@ -80,7 +80,7 @@ func (c *conn) forwardOther(rt *route, p *msrp.Piece) {
 	}
 	if rq.HeadSize() > c.r.cfg().maxHead {
 		c.refuse(h, refusedSyntax, 400, "Head too large to be forwarded")
-		return
+		return true
 	}
 	var tx *msrp.Transaction
 	if !h.Is("REPORT") {
@@ -96,11 +96,14 @@ func (c *conn) forwardOther(rt *route, p *msrp.Piece) {
 	case err == nil:
 		c.m.Touch(rt.out.m)
 		c.succeeded()
-	case tx == nil:
-		c.r.count(droppedReport)
+	case err != msrp.ErrFull && tx != nil:
+		return false
+	case tx != nil:
+		c.refuse(h, refusedSlow, 413, "Receiver too slow")
 	default:
-		c.refuseForward(h, err)
+		c.count(droppedReport) // it is gone, or does not read
 	}
+	return true
 }
 
 // inTransit is a request that was forwarded and whose response goes back under
@@ -124,6 +127,7 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 	if o.answer && r.Code == 401 && in.cert == nil && in.l != nil && !bytes.Contains(bytes.ToLower(r.Head.After), []byte("stale=true")) {
 		// RFC 4976 §6.3 (RELAY-39): the same as for AUTHs to this relay, and
 		// likewise not of other relays (RELAY-40).
+		in.accuse(false)
 		if int(in.transit.Add(1)) >= or(in.r.cfg().Limits.AuthFailures, 5) {
 			defer in.finish(errFailures)
 		}
@@ -134,7 +138,7 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 	for range rt.pushed {
 		u := to.First()
 		if to = to.Rest(); len(to) == 0 {
-			in.r.count(droppedResponse) // RELAY-104: not addressed as it must be
+			in.count(droppedResponse) // RELAY-104: not addressed as it must be
 			return
 		}
 		b := make(msrp.Path, 0, len(u)+1+len(from))
@@ -146,7 +150,7 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 		headers = append(headers, h.After...)
 	}
 	if len(to)+len(from)+len(headers)+len(h.Comment)+128 > in.r.cfg().maxHead {
-		in.r.count(droppedResponse)
+		in.count(droppedResponse)
 		return
 	}
 	if o.auth && r.Code/100 == 2 {
@@ -156,7 +160,7 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 		TID: o.tid.Bytes(), Code: r.Code, Comment: string(h.Comment), To: to, From: from, Headers: headers,
 	})
 	if err != nil {
-		in.r.count(droppedResponse) // RELAY-107: "discard"; the connection is gone, or is not read
+		in.count(droppedResponse) // RELAY-107: "discard"; the connection is gone, or is not read
 		return
 	}
 	out.Touch(in.m)

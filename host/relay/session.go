@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/parley-msrp/parley/host/hook"
+	"github.com/parley-msrp/parley/host/limit"
 	"github.com/parley-msrp/parley/host/msrp"
 )
 
@@ -27,11 +29,16 @@ type session struct {
 	main     *entry    // what Use-Path shows
 	expires  time.Time
 	timer    *time.Timer
+	out, in  *limit.Meter // of what it sends and what it is sent; nil = no limit
+	ofUser   *limit.Meter // of what its user sends
+	message  int64        // octets of the largest; 0 = no limit
 
 	dead atomic.Bool
 
 	// Guarded by r.mu.
 	entries []*entry // main and the fronts
+	account *account // set once
+	place   *place   // likewise; nil = nowhere
 
 	mu         sync.Mutex        // guards what follows
 	attributes map[string]string // labels by hooks, for hooks; the map itself is never changed
@@ -79,31 +86,40 @@ func (r *Relay) enter(s *session, l *Listener, id string) *entry {
 }
 
 // newSession opens a session on c, or for a client behind the relay that c is
-// of. It reports false when there are too many.
-func (r *Relay) newSession(c *conn, s *session, relay string, l *Listener, lifetime time.Duration) bool {
+// of, unless there are too many.
+func (r *Relay) newSession(c *conn, s *session, relay string, l *Listener, lifetime time.Duration, lim *hook.Limits) *denial {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.r, s.log = r, c.log
+	if relay == "" {
+		s.place = c.place
+	}
+	if d := r.crowded(s, lim); d != nil {
+		return d
+	}
+	full := &denial{refusedLimit, 403, "Too many sessions on this connection"}
 	switch {
 	case c.gone.Load():
-		return false
+		return full
 	case relay != "":
 		s.log = c.log.With("relay", relay)
 		if !r.hold(s, relay) {
-			return false
+			return full
 		}
 		s.via.met(c)
 	case len(c.sessions) >= or(r.cfg().Limits.Sessions, 1000):
-		return false
+		return full
 	default:
 		s.conn = c
 		c.sessions[s] = struct{}{}
 	}
+	r.enrol(s, lim)
 	s.expires = time.Now().Add(lifetime)
 	s.main = r.newEntry(s, l)
+	s.began()
 	// RFC 4976 §6.3 (RELAY-61): the URI is invalid after its time.
 	s.timer = time.AfterFunc(lifetime, func() { s.end("expired") })
-	return true
+	return nil
 }
 
 // label sets attributes, up to maxAttributes and maxLabels in all.
@@ -143,10 +159,31 @@ const (
 	maxLabels     = 8 << 10
 )
 
+// group is what s is counted in: the listener where its AUTH came in.
+func (s *session) group() *group { return s.r.cfg().groups[s.listener.Name] }
+
+// began counts s. r.mu is held.
+func (s *session) began() {
+	s.group().begun.Add(1)
+	s.group().live.Add(1)
+}
+
 // end makes the URIs of s unknown. What is under way goes on (RELAY-111).
 func (s *session) end(why string) {
 	s.r.mu.Lock()
-	was := s.dead.Swap(true)
+	alive := s.drop()
+	s.r.mu.Unlock()
+	if alive {
+		s.ended(why)
+	}
+}
+
+// drop takes s out of the tables and reports whether it was there. r.mu is held.
+func (s *session) drop() bool {
+	if s.dead.Swap(true) {
+		return false
+	}
+	s.group().live.Add(-1)
 	s.timer.Stop()
 	for _, e := range s.entries {
 		delete(s.r.sessions, e.uri.Session)
@@ -157,10 +194,14 @@ func (s *session) end(why string) {
 	} else {
 		delete(s.conn.sessions, s)
 	}
-	s.r.mu.Unlock()
-	if !was {
-		s.log.Info("session ended", "user", s.user, "uri", s.main.uri.Short(), "why", why)
-	}
+	s.r.resign(s)
+	return true
+}
+
+// ended tells of the end of a session that was dropped.
+func (s *session) ended(why string) {
+	s.group().ended.add(label(why), 1)
+	s.log.Info("session ended", "user", s.user, "uri", s.main.uri.Short(), "why", why)
 }
 
 // entry finds a live session URI. The session-id is looked up first; the rest
@@ -201,7 +242,10 @@ func (s *session) frontFor(out *conn) *entry {
 			l = s.r.cfg().listeners[out.iface.Listener]
 		}
 	}
-	if l == nil || l.Name == s.main.listener.Name {
+	if l == nil {
+		return s.main
+	}
+	if l = s.r.shown(l); l.Name == s.main.listener.Name {
 		return s.main
 	}
 	return s.front(l)
