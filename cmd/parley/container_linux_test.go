@@ -28,7 +28,7 @@ func readImage(t *testing.T) (img image) {
 	text := readDist(t, "Containerfile")
 	text = text[strings.LastIndex(text, "\nFROM "):]
 	one := func(re string) string {
-		m := regexp.MustCompile(`(?m)^` + re + `$`).FindAllStringSubmatch(text, -1)
+		m := regexp.MustCompile(`(?m)^`+re+`$`).FindAllStringSubmatch(text, -1)
 		if len(m) != 1 {
 			t.Fatalf("%d of %s in %s", len(m), re, text)
 		}
