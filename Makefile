@@ -6,9 +6,10 @@ TOOL     := $(GO) tool -modfile=tools.mod
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 30s
 BENCH    ?= .
+NFPM     := $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
 SOURCES  := cmd host sdk plugins examples
 
-.PHONY: help build run plugins test check gen guests fuzz bench fmt clean
+.PHONY: help build run plugins test check gen guests fuzz bench deb fmt clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -59,6 +60,13 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 bench: ## benchmarks of the hot path, with allocations, and what load costs
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./host/msrp ./host/relay ./host/wasm
 	PARLEY_LOAD=1 $(GO) test -count=1 -run '^TestLoad' -v ./host
+
+# A version that dpkg orders: 1.2.3, 1.2.3+4.gabc after it, and before the first 0~DATE.COMMIT.
+deb: export DEB_VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//; s/-/+/; s/-/./'),$(shell git log -1 --date=format:%Y%m%d --format=0~%cd.%h))
+deb: export ARCH ?= $(shell $(GO) env GOARCH)
+deb: export CGO_ENABLED = 0
+deb: build plugins ## build a Debian package in bin
+	@GOOS= GOARCH= $(NFPM) package -f cmd/parley/dist/nfpm.yaml -p deb -t bin/
 
 clean: ## remove what the targets made
 	rm -rf bin

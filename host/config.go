@@ -229,8 +229,9 @@ type Relay struct {
 	Digest  Digest  `koanf:"digest"`
 	Dial    Dial    `koanf:"dial"`
 	Relays  Relays  `koanf:"relays"`
-	// KeyFile lets nonces, and session URIs that were given through other relays,
-	// outlive the process (RFC 4976 §6.3). It is made if it is not there.
+	// KeyFile lets session URIs that were given through other relays outlive the
+	// process (RFC 4976 §6.3); answers to its nonces are then stale, not wrong. It is
+	// made if it is not there.
 	KeyFile string `koanf:"key_file"`
 	Limits  Limits `koanf:"limits"`
 	// Addresses says what counts as one address, for limits and bans.

@@ -2,13 +2,16 @@ package host_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/parley-msrp/parley/host"
+	"github.com/parley-msrp/parley/host/auth"
 	"github.com/parley-msrp/parley/host/config"
 	"github.com/parley-msrp/parley/host/msrp"
 	"github.com/parley-msrp/parley/host/msrptest"
@@ -126,5 +129,81 @@ relay: {realm: example}
 	if nc, err := net.Dial("tcp", address); err == nil {
 		nc.Close()
 		t.Error("the socket is open after the end")
+	}
+}
+
+// TestKeyFileOutlives: with a key file, a restarted server knows what it gave to a relay
+// for its client. The right answer to an old nonce is stale and not wrong (RELAY-77): its
+// uses are forgotten, so it must not count once more. The session URI counts (RELAY-46).
+// Without the file none of that is so.
+func TestKeyFileOutlives(t *testing.T) {
+	for _, keyFile := range []string{filepath.Join(t.TempDir(), "parley.key"), ""} {
+		ca := msrptest.NewAuthority(t)
+		text := strings.Replace(twoListeners, "relay:\n", fmt.Sprintf("relay:\n  relays: {ca: DIR/ca.pem}\n  key_file: %q\n", keyFile), 1)
+		w := newSiteOf(t, ca, text, nil)
+		peer := func() *msrptest.Peer {
+			t.Helper()
+			nc, err := tls.Dial("tcp", fmt.Sprintf("localhost:%d", w.ports["tls"]), &tls.Config{
+				RootCAs: ca.Pool, Certificates: []tls.Certificate{*ca.Certificate("in.example")},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { nc.Close() })
+			return msrptest.NewPeer(t, nc)
+		}
+		p := peer()
+		restart := func() {
+			t.Helper()
+			p.Close()
+			w.end()
+			w.wait()
+			w = newSiteOf(t, ca, w.text, nil)
+		}
+		to := fmt.Sprintf("msrps://localhost:%d;tcp", w.ports["tls"])
+		const from = "msrps://in.example:2855/A7mQ0000;tcp msrps://dora.invalid:9/d;tcp"
+		request := func(tid, method, to, rest string) string {
+			return fmt.Sprintf("MSRP %s %s\nTo-Path: %s\nFrom-Path: %s\n%s-------%[1]s$\n", tid, method, to, from, rest)
+		}
+
+		p.Send(request("aaaa", "AUTH", to, ""))
+		challenge := p.WantResponse("aaaa", 401)
+		restart()
+		digest := auth.Client{Username: "alice", Password: "secret"}
+		answer, err := digest.Answer([]string{challenge.Get("WWW-Authenticate")}, "AUTH", to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p = peer()
+		p.Send(request("bbbb", "AUTH", to, "Authorization: "+answer+"\n"))
+		again := p.WantResponse("bbbb", 401).Get("WWW-Authenticate")
+		if stale := strings.Contains(again, "stale=true"); stale != (keyFile != "") {
+			t.Errorf("key file %q: %s", keyFile, again)
+		}
+		if answer, err = digest.Answer([]string{again}, "AUTH", to); keyFile == "" {
+			if err == nil {
+				t.Error("the client takes it for another try")
+			}
+			digest = auth.Client{Username: "alice", Password: "secret"}
+			answer, err = digest.Answer([]string{again}, "AUTH", to)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Send(request("cccc", "AUTH", to, "Authorization: "+answer+"\n"))
+		use := strings.Fields(p.WantResponse("cccc", 200).Get("Use-Path"))
+		restart()
+		bob := w.client("tls", "bob", true, nil)
+		bob.session()
+		p = peer()
+		p.Send(request("dddd", "SEND", use[len(use)-1]+" "+bob.use+" "+bob.uri, "Message-ID: m123\nByte-Range: 1-2/2\nContent-Type: text/plain\n\nhi\n"))
+		if keyFile == "" {
+			p.WantResponse("dddd", 481)
+			continue
+		}
+		p.WantResponse("dddd", 200)
+		if got := <-bob.got; got != "hi" {
+			t.Errorf("got %q", got)
+		}
 	}
 }
