@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -20,19 +21,22 @@ import (
 
 // A capture writes what connections carry as a capture file.
 type capture struct {
-	mu sync.Mutex
-	w  *pcapgo.Writer
-	f  *os.File
-	n  int
+	mu   sync.Mutex
+	w    *pcapgo.Writer
+	f    *os.File
+	n    int
+	open map[string]bool // SENDs and AUTHs without a response, by connection and transaction
+	idle chan struct{}   // gets a value whenever there are none
 }
 
-func newCapture(t *testing.T, file string) *capture {
+func newCapture(t *testing.T) *capture {
 	t.Helper()
-	f, err := os.Create(file)
+	f, err := os.Create(filepath.Join(t.TempDir(), "chat.pcap"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &capture{w: pcapgo.NewWriter(f), f: f}
+	t.Cleanup(func() { f.Close(); exec.Command("cp", f.Name(), "/tmp/fail.pcap").Run() })
+	c := &capture{w: pcapgo.NewWriter(f), f: f, open: map[string]bool{}, idle: make(chan struct{}, 1)}
 	if err := c.w.WriteFileHeader(65535, layers.LinkTypeIPv4); err != nil {
 		t.Fatal(err)
 	}
@@ -41,6 +45,8 @@ func newCapture(t *testing.T, file string) *capture {
 
 // tap records a client's connection to port 2855.
 func (c *capture) tap(nc net.Conn) net.Conn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.n++
 	return &tapped{Conn: nc, c: c, port: layers.TCPPort(40000 + c.n), seq: [2]uint32{1, 1}}
 }
@@ -82,8 +88,74 @@ func (t *tapped) frames(way int, b []byte) {
 			return
 		}
 		t.packet(way, t.rest[way][:size])
+		what := string(after[len(tid):][:min(5, len(after)-len(tid))])
+		t.c.note(t.port, way, string(tid), what == " SEND" || what == " AUTH")
 		t.rest[way] = t.rest[way][size:]
 	}
+}
+
+// note remembers a SEND or AUTH, and forgets it with its response. c.mu is held.
+func (c *capture) note(port layers.TCPPort, way int, tid string, request bool) {
+	if request {
+		c.open[fmt.Sprint(port, way, tid)] = true
+		return
+	}
+	delete(c.open, fmt.Sprint(port, 1-way, tid))
+	if len(c.open) == 0 {
+		select {
+		case c.idle <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// wait waits until every SEND and AUTH has its response, on each connection.
+func (c *capture) wait(t *testing.T) {
+	t.Helper()
+	late := time.After(10 * time.Second)
+	for {
+		c.mu.Lock()
+		open := len(c.open)
+		c.mu.Unlock()
+		if open == 0 {
+			return
+		}
+		select {
+		case <-c.idle:
+		case <-late:
+			t.Fatalf("%d requests without a response", open)
+		}
+	}
+}
+
+// judge has tshark read what was recorded, and returns how many frames it saw by
+// method and status code.
+func (c *capture) judge(t *testing.T) map[string]int {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	tshark := func(args ...string) string {
+		t.Helper()
+		var stderr bytes.Buffer
+		cmd := exec.Command("tshark", append([]string{"-r", c.f.Name(), "-d", "tcp.port==2855,msrp"}, args...)...)
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, stderr.String())
+		}
+		return string(out)
+	}
+	if bad := tshark("-Y", "_ws.malformed || tcp.analysis.flags || !msrp", "-V"); bad != "" {
+		t.Errorf("malformed:\n%s", bad)
+	}
+	count := map[string]int{}
+	for _, field := range []string{"msrp.method", "msrp.status.code"} {
+		for _, what := range strings.Fields(strings.ReplaceAll(tshark("-Y", field, "-T", "fields", "-e", field), ",", " ")) {
+			count[what]++
+		}
+	}
+	t.Logf("tshark saw %v", count)
+	return count
 }
 
 func (t *tapped) packet(way int, b []byte) {
@@ -123,8 +195,7 @@ func needTool(t *testing.T, name string) {
 func TestTshark(t *testing.T) {
 	needTool(t, "tshark")
 	w := newSite(t, twoListeners)
-	file := filepath.Join(t.TempDir(), "chat.pcap")
-	c := newCapture(t, file)
+	c := newCapture(t)
 	a := w.client("tcp", "alice", false, c.tap)
 	b := w.client("tcp", "bob", false, c.tap)
 	answer := b.session()
@@ -150,30 +221,7 @@ func TestTshark(t *testing.T) {
 	b.c.Close(nil)
 	<-a.c.Done()
 	<-b.c.Done()
-	c.mu.Lock()
-	c.f.Close()
-	c.mu.Unlock()
-	tshark := func(args ...string) string {
-		t.Helper()
-		var stderr bytes.Buffer
-		cmd := exec.Command("tshark", append([]string{"-r", file, "-d", "tcp.port==2855,msrp"}, args...)...)
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%v\n%s", err, stderr.String())
-		}
-		return string(out)
-	}
-	if bad := tshark("-Y", "_ws.malformed || tcp.analysis.flags", "-V"); bad != "" {
-		t.Errorf("malformed:\n%s", bad)
-	}
-	methods := strings.Fields(strings.ReplaceAll(tshark("-Y", "msrp.method", "-T", "fields", "-e", "msrp.method"), ",", " "))
-	codes := strings.Fields(strings.ReplaceAll(tshark("-Y", "msrp.status.code", "-T", "fields", "-e", "msrp.status.code"), ",", " "))
-	count := map[string]int{}
-	for _, m := range append(methods, codes...) {
-		count[m]++
-	}
-	t.Logf("tshark saw %v", count)
+	count := c.judge(t)
 	// 8 messages and one bind, each seen at both clients; each message with a
 	// success report; two AUTHs each.
 	for what, least := range map[string]int{"AUTH": 4, "SEND": 18, "REPORT": 16, "200": 20, "401": 2} {
