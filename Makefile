@@ -30,10 +30,11 @@ test: ## all that a change must pass: every test, with the race detector, in ran
 	$(GO) test -race -shuffle=on ./...
 	$(GO) test -run 'Alloc|Garbage|GoPlugin' ./host/... ./cmd/... # what the race detector cannot measure, or not in time
 
-check: ## formatting, vet, staticcheck, tidy modules
+check: ## formatting, vet, other systems, staticcheck, tidy modules
 	@out=$$($(TOOL) gofumpt -l $(SOURCES)); test -z "$$out" || { echo "not formatted (make fmt mends it):"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	GOOS=wasip1 GOARCH=wasm $(GO) vet ./sdk/go/... ./plugins/... ./examples/plugin-go
+	@for os in windows darwin; do GOOS=$$os $(GO) build -o /dev/null ./cmd/parley || exit 1; done
 	$(TOOL) staticcheck ./...
 	$(GO) mod tidy -diff
 	$(GO) mod verify >/dev/null

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/parley-msrp/parley/host/limit"
 	"github.com/parley-msrp/parley/host/msrp"
 	"github.com/parley-msrp/parley/host/relay"
 )
@@ -22,6 +23,8 @@ type Config struct {
 	Relay       Relay       `koanf:"relay"`
 	Admin       Admin       `koanf:"admin"`
 	Log         Log         `koanf:"log"`
+	Drain       Drain       `koanf:"drain"`
+	Reload      Reload      `koanf:"reload"`
 }
 
 // A Listener is an address at which clients, peers and relays connect.
@@ -31,15 +34,40 @@ type Listener struct {
 	// Bind is the address to listen on, as host:port. Default: the URI's port
 	// on loopback.
 	Bind string `koanf:"bind"`
-	// TLS is required with an msrps URI and not allowed with msrp.
+	// TLS is required with an msrps URI, unless a proxy does it, and not allowed with msrp.
 	TLS TLS `koanf:"tls"`
 	// Aliases are further host names by which an AUTH may address this listener.
 	Aliases []string `koanf:"aliases"`
 	// Advertise names the listener whose URI clients of this one get.
 	Advertise string `koanf:"advertise"`
 	// PlainAuth allows AUTH without TLS, against RFC 4976 §6.3.
-	PlainAuth bool  `koanf:"plain_auth"`
-	Hooks     Hooks `koanf:"hooks"`
+	PlainAuth bool `koanf:"plain_auth"`
+	// MediaTypes are what sessions of this listener may send and be sent, such as
+	// text/plain, image/* or *. Default: all.
+	MediaTypes []string `koanf:"media_types"`
+	Hooks      Hooks    `koanf:"hooks"`
+	// WebSocket counts for a URI of transport ws only (RFC 7977).
+	WebSocket WebSocket `koanf:"websocket"`
+}
+
+// WebSocket says how a listener takes WebSockets; 0 stands for the default, which
+// the commented configuration file names. See relay.WebSocket for what each means.
+type WebSocket struct {
+	Path    string        `koanf:"path"`
+	Origins []string      `koanf:"origins"`
+	Header  Size          `koanf:"header"`
+	Message Size          `koanf:"message"`
+	Chunk   Size          `koanf:"chunk"`
+	Ping    time.Duration `koanf:"ping"`
+	// Proxies do TLS for this listener: an msrps URI then needs no certificate.
+	Proxies []netip.Prefix `koanf:"proxies"`
+}
+
+func (w *WebSocket) relay() relay.WebSocket {
+	return relay.WebSocket{
+		Path: w.Path, Origins: w.Origins, Header: int(w.Header), Message: int64(w.Message), Chunk: int(w.Chunk),
+		Ping: w.Ping, Proxies: w.Proxies,
+	}
 }
 
 // TLS names the certificates of a listener. The files are watched.
@@ -169,6 +197,19 @@ type Admin struct {
 	Pprof bool   `koanf:"pprof"` // serve /debug/pprof, by which memory can be read
 }
 
+// Drain says how the server ends.
+type Drain struct {
+	// Timeout is how long sessions may go on once it is to end. 0 = not at all.
+	// In a file the default is 30 s.
+	Timeout time.Duration `koanf:"timeout"`
+}
+
+// Reload says when the configuration is read again, beside at SIGHUP.
+type Reload struct {
+	// Watch reads the file when it has changed. In a file the default is true.
+	Watch bool `koanf:"watch"`
+}
+
 // An Interface is where sessions leave by.
 type Interface struct {
 	Address  netip.Addr     `koanf:"address"`  // local address; default: the system's choice
@@ -187,6 +228,9 @@ type Relay struct {
 	// outlive the process (RFC 4976 §6.3). It is made if it is not there.
 	KeyFile string `koanf:"key_file"`
 	Limits  Limits `koanf:"limits"`
+	// Addresses says what counts as one address, for limits and bans.
+	Addresses Addresses `koanf:"addresses"`
+	Bans      Bans      `koanf:"bans"`
 }
 
 // Relays says which peers are relays: by mutual TLS (RFC 4976 §6.1).
@@ -245,6 +289,18 @@ type Limits struct {
 	SharedStall   time.Duration `koanf:"shared_stall"`
 	CloseSlow     bool          `koanf:"close_slow"`
 
+	UserSessions       int           `koanf:"user_sessions"`
+	AddressSessions    int           `koanf:"address_sessions"`
+	AddressConnections int           `koanf:"address_connections"`
+	SessionMessages    Count         `koanf:"session_messages"` // a minute
+	SessionBytes       Size          `koanf:"session_bytes"`    // a second
+	UserMessages       Count         `koanf:"user_messages"`
+	UserBytes          Size          `koanf:"user_bytes"`
+	Burst              time.Duration `koanf:"burst"`
+	Throttle           time.Duration `koanf:"throttle"`
+	Message            Size          `koanf:"message"`
+	Chunk              Size          `koanf:"chunk"`
+
 	Head        Size          `koanf:"head"`
 	Headers     int           `koanf:"headers"`
 	Piece       Size          `koanf:"piece"`
@@ -254,6 +310,38 @@ type Limits struct {
 	Pending     int           `koanf:"pending"`
 	Transaction time.Duration `koanf:"transaction"`
 	Write       time.Duration `koanf:"write"`
+}
+
+// Addresses says which addresses are one peer, in limits and bans.
+type Addresses struct {
+	IPv4 int `koanf:"ipv4"` // length of the prefix that is one; default 32
+	IPv6 int `koanf:"ipv6"` // default 64
+	// Exempt are not counted, and never banned: proxies, and what else many come
+	// through. Default: loopback; an empty list is nobody.
+	Exempt []netip.Prefix `koanf:"exempt"`
+}
+
+// Bans says who is not listened to any more for wrong passwords; see
+// limit.BansConfig for what each means.
+type Bans struct {
+	After    int           `koanf:"after"`     // wrong passwords; default 20, -1 = nobody is banned
+	Window   time.Duration `koanf:"window"`    // within which; default 10m
+	Delay    time.Duration `koanf:"delay"`     // of the third answer; default 1s, -1s = none
+	MaxDelay time.Duration `koanf:"max_delay"` // it doubles up to that; default 8s
+	Time     time.Duration `koanf:"time"`      // of the first ban; default 5m
+	MaxTime  time.Duration `koanf:"max_time"`  // it doubles up to that; default 1h
+	Entries  int           `koanf:"entries"`   // addresses that are remembered; default 10000
+	File     string        `koanf:"file"`      // keeps them for the next start; default: none
+}
+
+func (r *Relay) addresses() limit.Addresses { return limit.Addresses(r.Addresses) }
+
+func (r *Relay) bans() limit.BansConfig {
+	b := &r.Bans
+	return limit.BansConfig{
+		Addresses: r.addresses(), After: b.After, Window: b.Window, Delay: b.Delay, MaxDelay: b.MaxDelay,
+		Time: b.Time, MaxTime: b.MaxTime, Entries: b.Entries, File: b.File,
+	}
 }
 
 // A Size is a number of bytes, written as 65536, 64KiB or 64KB.
@@ -268,6 +356,10 @@ func (l *Limits) relay() relay.Limits {
 		Failures: l.Failures, AuthFailures: l.AuthFailures, Handshake: l.Handshake, Dial: l.DialTimeout,
 		DialAgain: l.DialAgain, Path: int(l.Path), Routes: l.Routes,
 		Probation: l.Probation, Idle: l.Idle, Stall: l.Stall, SharedStall: l.SharedStall, CloseSlow: l.CloseSlow,
+		UserSessions: l.UserSessions, AddressSessions: l.AddressSessions, AddressConnections: l.AddressConnections,
+		SessionMessages: int64(l.SessionMessages), SessionBytes: int64(l.SessionBytes),
+		UserMessages: int64(l.UserMessages), UserBytes: int64(l.UserBytes), Burst: l.Burst, Throttle: l.Throttle,
+		Message: int64(l.Message), Chunk: int64(l.Chunk),
 		Conn: msrp.Limits{
 			Head: int(l.Head), Headers: l.Headers, Piece: int(l.Piece), OtherBody: int(l.OtherBody),
 			Outbox: int(l.Outbox), Answers: int(l.Answers), Pending: l.Pending,

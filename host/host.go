@@ -17,20 +17,18 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
 	"github.com/parley-msrp/parley/host/admin"
-	"github.com/parley-msrp/parley/host/auth"
 	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/relay"
 	"github.com/parley-msrp/parley/host/transport"
 	"github.com/parley-msrp/parley/host/wasm"
-	"github.com/parley-msrp/parley/sdk/abi"
 )
 
 // A Server is one running Parley.
@@ -39,16 +37,22 @@ type Server struct {
 	Version string
 
 	// Set by New, then read-only.
-	cfg      Config
-	log      *slog.Logger
-	relay    *relay.Relay
-	certs    map[string]*transport.Certificates // by listener
-	watchers []func(context.Context) error
-	plugins  *wasm.Host // nil without plugins
+	log     *slog.Logger
+	keys    keys
+	relay   *relay.Relay
+	plugins *wasm.Host
 
-	// Set by Listen.
-	listeners map[string]net.Listener
-	admin     net.Listener // nil without one
+	now atomic.Pointer[build] // swapped whole by Reload
+
+	mu      sync.Mutex              // guards what follows; held while a Reload runs
+	sockets map[string]net.Listener // by listener; see Inherit
+	ports   map[string]*port
+	admin   net.Listener // nil without one
+
+	group   *errgroup.Group // nil when not serving
+	ended   bool            // nothing more is served
+	work    context.Context // of what runs in the group
+	unwatch func()          // ends the watchers of the build in use
 }
 
 // New builds what cfg describes. It opens no port. Log may be nil. Close or
@@ -60,82 +64,42 @@ func New(cfg Config, log *slog.Logger) (_ *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: log, certs: map[string]*transport.Certificates{}, listeners: map[string]net.Listener{}}
+	s := &Server{log: log, ports: map[string]*port{}}
 	defer func() {
 		if err != nil {
 			s.Close()
 		}
 	}()
-	p, err := s.providers()
-	if err != nil {
-		return nil, err
-	}
-	rc := relay.Config{
-		Expires: relay.Expires(cfg.Relay.Expires), Limits: cfg.Relay.Limits.relay(), Log: log, Trace: cfg.Log.Trace,
-		Dialer: &transport.Dialer{Guard: transport.Guard{Allow: cfg.Relay.Dial.Allow, Deny: cfg.Relay.Dial.Deny}},
-	}
-	if rc.DialTLS, err = transport.TrustFile(cfg.Relay.Dial.CA); err != nil {
-		return nil, fmt.Errorf("relay.dial.ca: %w", err)
-	}
-	rc.Relays = relay.Relays{Allow: cfg.Relay.Relays.Allow, Deny: cfg.Relay.Relays.Deny}
-	if rc.Relays.Roots, err = transport.Authorities(cfg.Relay.Relays.CA); err != nil {
-		return nil, fmt.Errorf("relay.relays.ca: %w", err)
-	}
-	var k keys
 	if cfg.Relay.KeyFile != "" {
-		if k, err = loadKeys(cfg.Relay.KeyFile, log); err != nil {
+		if s.keys, err = loadKeys(cfg.Relay.KeyFile, log); err != nil {
 			return nil, fmt.Errorf("relay.key_file: %w", err)
 		}
-		rc.URIKey = k.uri
 	}
-	var algorithms []auth.Algorithm
-	for _, name := range cfg.Relay.Digest.Algorithms {
-		a, _ := auth.ParseAlgorithm(name) // validated
-		algorithms = append(algorithms, a)
+	s.plugins, err = wasm.New(wasm.Options{Log: log, CacheDir: cfg.PluginCache.Dir, CacheSize: int64(cfg.PluginCache.Size)})
+	if err != nil {
+		return nil, fmt.Errorf("plugin_cache.dir: %w", err)
 	}
-	rc.Auth, err = auth.NewServer(auth.ServerConfig{
-		Realm: cfg.realm(), Key: k.nonce, Lifetime: cfg.Relay.Digest.Lifetime, Algorithms: algorithms,
-	})
+	b, err := s.build(context.Background(), cfg, nil)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(cfg.Interfaces)) {
-		i := cfg.Interfaces[name]
-		rc.Interfaces = append(rc.Interfaces, relay.Interface{Name: name, Address: i.Address, Listener: i.Listener, Allow: i.Allow})
-	}
-	for _, name := range slices.Sorted(maps.Keys(cfg.Listeners)) {
-		l := cfg.Listeners[name]
-		if _, err := netip.ParseAddr(l.URI.Host); err == nil {
-			log.Warn("the uri of a listener should have a host name, not an address (RFC 4976 §4.2)", "listener", name)
-		}
-		auths, err1 := chain(s, name, hook.Authenticate, abi.ExportAuthenticate, l.Hooks.Authenticate, p.authenticate, (*wasm.Plugin).Authenticate)
-		selects, err2 := chain(s, name, hook.SelectInterface, abi.ExportSelectInterface, l.Hooks.SelectInterface, p.selectInterface, (*wasm.Plugin).SelectInterface)
-		if err := errors.Join(err1, err2); err != nil {
-			return nil, err
-		}
-		rc.Listeners = append(rc.Listeners, relay.Listener{
-			Name: name, URI: l.URI, Aliases: l.Aliases, Advertise: l.Advertise, PlainAuth: l.PlainAuth,
-			Hooks: relay.Hooks{
-				Authenticate:    auths,
-				SelectInterface: selects,
-			},
-		})
-		if l.URI.Secure {
-			if s.certs[name], err = loadCertificates(log, l.TLS); err != nil {
-				return nil, fmt.Errorf("listeners.%s.tls: %w", name, err)
-			}
-			s.watchers = append(s.watchers, s.certs[name].Watch)
-			rc.Listeners[len(rc.Listeners)-1].Certificate = s.certs[name].ForClient(l.URI.Host)
-		}
-	}
-	s.relay, err = relay.New(rc)
+	s.now.Store(b)
+	s.plugins.Replace(b.fresh)
+	s.relay, err = relay.New(b.relay)
 	return s, err
 }
 
-// Close frees what New has built. Serve does that itself.
+// Close frees what New has built, and closes what Inherit was given. Serve does that
+// itself.
 func (s *Server) Close() {
+	s.mu.Lock()
+	s.closeSockets()
+	s.mu.Unlock()
 	if s.relay != nil {
 		s.relay.Close()
+	}
+	if b := s.now.Load(); b != nil && b.bans != nil {
+		b.bans.Close()
 	}
 	if s.plugins != nil {
 		s.plugins.Close()
@@ -156,17 +120,14 @@ type providers struct {
 	selectInterface map[string]hook.Provider[hook.InterfaceRequest, hook.InterfaceReply]
 }
 
-func (s *Server) providers() (providers, error) {
-	if err := s.loadPlugins(context.Background()); err != nil {
-		return providers{}, err
-	}
+func (b *build) providers() (providers, error) {
 	p := providers{
 		authenticate:    map[string]hook.Provider[hook.AuthRequest, hook.AuthReply]{},
 		selectInterface: map[string]hook.Provider[hook.InterfaceRequest, hook.InterfaceReply]{},
 	}
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(s.cfg.Providers)) {
-		c := s.cfg.Providers[name]
+	for _, name := range slices.Sorted(maps.Keys(b.cfg.Providers)) {
+		c := b.cfg.Providers[name]
 		var err error
 		switch c.Type {
 		case "static":
@@ -177,9 +138,9 @@ func (s *Server) providers() (providers, error) {
 			p.authenticate[name], err = hook.NewStatic(users)
 		case "htdigest":
 			var h *hook.HTDigest
-			if h, err = hook.NewHTDigest(c.File, s.log); err == nil {
+			if h, err = hook.NewHTDigest(c.File, b.log); err == nil {
 				p.authenticate[name] = h
-				s.watchers = append(s.watchers, h.Watch)
+				b.watchers = append(b.watchers, h.Watch)
 			}
 		case "table":
 			var rules []hook.Rule
@@ -190,7 +151,7 @@ func (s *Server) providers() (providers, error) {
 				})
 			}
 			p.selectInterface[name], err = hook.NewTable(rules, func(name string) bool {
-				_, ok := s.cfg.Interfaces[name]
+				_, ok := b.cfg.Interfaces[name]
 				return ok
 			})
 		}
@@ -204,7 +165,7 @@ func (s *Server) providers() (providers, error) {
 // chain builds the chain of one hook point at one listener: of providers, and
 // of plugins, which export a function for it.
 func chain[Q, A any](
-	s *Server, listener string, point hook.Point, export string, bs []Binding,
+	built *build, listener string, point hook.Point, export string, bs []Binding,
 	known map[string]hook.Provider[Q, A], provider func(p *wasm.Plugin, params map[string]any) hook.Provider[Q, A],
 ) (*hook.Chain[Q, A], error) {
 	var bindings []hook.Binding[Q, A]
@@ -214,10 +175,7 @@ func chain[Q, A any](
 		if b.OnError == "next" {
 			bound.OnError = hook.OnErrorNext
 		}
-		for _, p := range s.Plugins() {
-			if p.Name() != b.Plugin {
-				continue
-			}
+		if p := built.plugins[b.Plugin]; p != nil {
 			if err := p.Require(export); err != nil {
 				errs = append(errs, fmt.Errorf("listeners.%s.hooks.%s.%d: %w", listener, point, i, err))
 			}
@@ -225,7 +183,7 @@ func chain[Q, A any](
 		}
 		bindings = append(bindings, bound)
 	}
-	l := &failureLog{log: s.log.With("listener", listener), limit: rate.NewLimiter(failureRate, failureBurst)}
+	l := &failureLog{log: built.log.With("listener", listener), limit: rate.NewLimiter(failureRate, failureBurst)}
 	return hook.NewChain(l.failed, bindings...), errors.Join(errs...)
 }
 
@@ -272,31 +230,33 @@ func (l *failureLog) failed(f hook.Failure) {
 	l.log.Log(context.Background(), level, "a provider failed", attrs...)
 }
 
-// Listen opens all listeners, or none.
-func (s *Server) Listen(ctx context.Context) (err error) {
-	defer func() {
-		if err != nil {
-			for _, open := range s.listeners {
-				open.Close()
-			}
-		}
-	}()
-	for _, name := range slices.Sorted(maps.Keys(s.cfg.Listeners)) {
-		l := s.cfg.Listeners[name]
-		cfg := transport.ListenConfig{Bind: l.bind(), Log: s.log.With("listener", name)}
-		if certs := s.certs[name]; certs != nil {
-			cfg.TLS = transport.ServerTLS(certs)
-		}
-		ln, err := transport.Listen(ctx, cfg)
-		if err != nil {
-			return fmt.Errorf("listeners.%s: %w", name, err)
-		}
-		s.listeners[name] = ln
+// Inherit gives TCP sockets that are open already, as systemd passes them, to the
+// listeners of these names: they are used instead of bind. Before Listen. They stay
+// open while their listener is taken from the configuration, and serve it again when it
+// comes back; what connects meanwhile waits.
+func (s *Server) Inherit(sockets map[string]net.Listener) { s.sockets = sockets }
+
+// closeSockets closes what Inherit was given. s.mu is held.
+func (s *Server) closeSockets() {
+	for _, ln := range s.sockets {
+		_ = ln.Close() // it may be closed
 	}
-	if s.cfg.Admin.Bind == "" {
+}
+
+// Listen opens all listeners, or none.
+func (s *Server) Listen(ctx context.Context) error {
+	b := s.now.Load()
+	opened, err := s.open(ctx, b)
+	if err != nil {
+		return err
+	}
+	s.ports = opened
+	if b.cfg.Admin.Bind == "" {
 		return nil
 	}
-	if s.admin, err = transport.Listen(ctx, transport.ListenConfig{Bind: s.cfg.Admin.Bind, Log: s.log.With("listener", "admin")}); err != nil {
+	s.admin, err = transport.Listen(ctx, transport.ListenConfig{Bind: b.cfg.Admin.Bind, Log: s.log.With("listener", "admin")})
+	if err != nil {
+		closeAll(opened)
 		return fmt.Errorf("admin: %w", err)
 	}
 	if a, ok := s.admin.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
@@ -315,8 +275,10 @@ func (s *Server) AdminAddr() net.Addr {
 
 // Addr returns where a listener listens.
 func (s *Server) Addr(listener string) net.Addr {
-	if ln := s.listeners[listener]; ln != nil {
-		return ln.Addr()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.ports[listener]; p != nil {
+		return p.Addr()
 	}
 	return nil
 }
@@ -324,26 +286,46 @@ func (s *Server) Addr(listener string) net.Addr {
 // Relay returns the relay.
 func (s *Server) Relay() *relay.Relay { return s.relay }
 
-// Serve serves until ctx is done; then it refuses what is new, writes what is
-// queued and returns when everything has ended.
+// Serve serves until ctx is done; then it drains, for as long as drain.timeout
+// says, writes what is queued and returns when everything has ended.
 func (s *Server) Serve(ctx context.Context) error {
 	defer s.Close()
-	g, ctx := errgroup.WithContext(ctx)
-	for name, ln := range s.listeners {
-		g.Go(func() error { return s.relay.Serve(ctx, name, ln) })
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, work := errgroup.WithContext(work)
+	s.mu.Lock()
+	s.group, s.work = g, work
+	for _, p := range s.ports {
+		s.serve(p)
 	}
-	if s.plugins != nil {
-		g.Go(func() error { return s.plugins.Watch(ctx) })
-	}
+	b := s.now.Load()
+	s.watch(b)
+	s.mu.Unlock()
 	if s.admin != nil {
 		a := admin.New(admin.Config{
-			Relay: s.relay, Plugins: s.Plugins, Profiles: s.cfg.Admin.Pprof, Version: s.Version, Log: s.log,
-			Checks: map[string]func() error{"serving": ctx.Err, "tables": s.relay.Check},
+			Relay: s.relay, Plugins: s.Plugins, Profiles: b.cfg.Admin.Pprof, Version: s.Version, Log: s.log,
+			Checks: map[string]func() error{"serving": s.ready, "tables": s.relay.Check},
 		})
-		g.Go(func() error { return a.Serve(ctx, s.admin) })
+		g.Go(func() error { return a.Serve(work, s.admin) })
 	}
-	for _, watch := range s.watchers {
-		g.Go(func() error { return watch(ctx) })
-	}
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			s.drain(work)
+		case <-work.Done():
+		}
+		s.mu.Lock() // nothing more is started
+		s.group, s.ended = nil, true
+		s.mu.Unlock()
+		stop()
+		return nil
+	})
 	return g.Wait()
+}
+
+func (s *Server) ready() error {
+	if s.relay.Draining() {
+		return errors.New("draining")
+	}
+	return nil
 }

@@ -34,6 +34,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type site struct {
 	t     *testing.T
 	s     *host.Server
+	cfg   host.Config
+	end   context.CancelFunc // what SIGTERM does
+	wait  func()             // until Serve has returned
 	dir   string
 	roots *x509.CertPool
 	ports map[string]int // by listener
@@ -53,7 +56,7 @@ func newSiteOf(t *testing.T, ca *msrptest.Authority, text string, log *slog.Logg
 	w := &site{t: t, dir: t.TempDir(), ports: map[string]int{}}
 	w.certificates(ca)
 	text = strings.ReplaceAll(text, "DIR", w.dir)
-	for i := range 3 {
+	for i := range 4 {
 		ln, err := net.Listen("tcp", "localhost:0")
 		if err != nil {
 			t.Fatal(err)
@@ -67,6 +70,10 @@ func newSiteOf(t *testing.T, ca *msrptest.Authority, text string, log *slog.Logg
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !strings.Contains(text, "drain:") {
+		cfg.Drain.Timeout = 0
+	}
+	w.cfg = cfg
 	if w.s, err = host.New(cfg, log); err != nil {
 		t.Fatal(err)
 	}
@@ -77,14 +84,19 @@ func newSiteOf(t *testing.T, ca *msrptest.Authority, text string, log *slog.Logg
 	for name := range cfg.Listeners {
 		w.ports[name] = w.s.Addr(name).(*net.TCPAddr).Port
 	}
-	done := make(chan error, 1)
-	go func() { done <- w.s.Serve(ctx) }()
+	w.end = cancel
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err = w.s.Serve(ctx)
+	}()
+	w.wait = func() { <-done }
 	t.Cleanup(func() {
 		if err := w.s.Relay().Check(); err != nil {
 			t.Error(err)
 		}
 		cancel()
-		if err := <-done; err != nil {
+		if <-done; err != nil {
 			t.Error(err)
 		}
 	})
@@ -126,21 +138,11 @@ func (a *agent) Closed(*msrp.Session, error) {}
 // dial connects an agent to a listener; tap, if not nil, may wrap its connection.
 func (w *site) dial(listener, name string, secure bool, tap func(net.Conn) net.Conn) *agent {
 	w.t.Helper()
-	scheme := "msrp"
-	if secure {
-		scheme = "msrps"
-	}
 	a := &agent{
 		t: w.t, e: msrp.NewEndpoint(msrp.EndpointConfig{Linger: -1}), got: make(chan string, 1000), ends: make(chan error, 1),
-		uri: scheme + "://" + name + ".invalid:9/" + name + msrp.NewID(16) + ";tcp",
+		uri: uriOf(name, secure),
 	}
-	d := transport.Dialer{Guard: transport.Guard{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}}}
-	nc, err := d.Dial(w.t.Context(), transport.Target{
-		Host: "localhost", Port: uint16(w.ports[listener]), Secure: secure, TLS: &tls.Config{RootCAs: w.roots},
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	nc := w.connect(listener, secure)
 	if tap != nil {
 		nc = tap(nc)
 	}
@@ -153,17 +155,44 @@ func (w *site) dial(listener, name string, secure bool, tap func(net.Conn) net.C
 	return a
 }
 
+// uriOf makes a URI for an endpoint.
+func uriOf(name string, secure bool) string {
+	scheme := "msrp"
+	if secure {
+		scheme = "msrps"
+	}
+	return scheme + "://" + name + ".invalid:9/" + name + msrp.NewID(16) + ";tcp"
+}
+
+func (w *site) connect(listener string, secure bool) net.Conn {
+	w.t.Helper()
+	d := transport.Dialer{Guard: transport.Guard{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}}}
+	nc, err := d.Dial(w.t.Context(), transport.Target{
+		Host: "localhost", Port: uint16(w.ports[listener]), Secure: secure, TLS: &tls.Config{RootCAs: w.roots},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return nc
+}
+
 // client is dial and AUTH.
 func (w *site) client(listener, name string, secure bool, tap func(net.Conn) net.Conn) *agent {
 	w.t.Helper()
 	a := w.dial(listener, name, secure, tap)
+	a.enter(w, listener, name)
+	return a
+}
+
+// enter gets a session URI from a listener.
+func (a *agent) enter(w *site, listener, name string) {
+	w.t.Helper()
 	scheme := strings.SplitN(a.uri, ":", 2)[0]
 	r := a.auth(fmt.Sprintf("%s://localhost:%d;tcp", scheme, w.ports[listener]), name)
 	if !r.OK() {
 		w.t.Fatalf("AUTH: %d %s", r.Code, r.Comment)
 	}
 	a.use, _ = r.Header("Use-Path")
-	return a
 }
 
 // auth does the two rounds of an AUTH and returns the last response.

@@ -17,11 +17,12 @@ var mayImport = map[string][]string{
 	"host/hook":      {"host/msrp", "host/watch"},
 	"host/wasm":      {"host/hook", "host/watch", "host/wasm/fuel", "sdk/abi"},
 	"host/wasm/fuel": {},
-	"host/relay":     {"host/msrp", "host/transport", "host/auth", "host/hook"},
+	"host/limit":     {},
+	"host/relay":     {"host/msrp", "host/transport", "host/auth", "host/hook", "host/limit"},
 	"host/admin":     {"host/msrp", "host/relay", "host/wasm"},
 	"host/config":    {"host", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay"},
 	"host/msrptest":  {"host/msrp", "host/transport"},
-	"host":           {"host/admin", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/wasm", "sdk/abi"},
+	"host":           {"host/admin", "host/limit", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/wasm", "sdk/abi"},
 	"sdk/abi":        {},
 	"sdk/abi/gen":    {},
 	"sdk":            {},
@@ -37,11 +38,12 @@ var mayImport = map[string][]string{
 	"sdk/go/conform":         {"sdk/abi", "sdk/go", "sdk/go/authenticate", "sdk/go/selectinterface", "sdk/go/internal/host"},
 
 	"examples/echo": {"host/msrp", "host/auth"},
-	"cmd/parley":    {"host", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/config", "host/wasm", "sdk", "sdk/abi"},
+	"cmd/parley":    {"host", "host/watch", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/config", "host/wasm", "sdk", "sdk/abi"},
 }
 
 // only says which external module only one package may import.
 var only = map[string]string{
+	"github.com/coder/websocket":    "host/transport",
 	"github.com/knadh/koanf":        "host/config",
 	"github.com/prometheus":         "host/admin",
 	"github.com/tetratelabs/wazero": "host/wasm",

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -34,20 +35,20 @@ func (p *Plugin) settings(name string) wasm.Settings {
 	}
 }
 
-// loadPlugins loads all plugins, or none.
-func (s *Server) loadPlugins(ctx context.Context) error {
-	if len(s.cfg.Plugins) == 0 {
-		return nil
-	}
-	var err error
-	s.plugins, err = wasm.New(wasm.Options{Log: s.log, CacheDir: s.cfg.PluginCache.Dir, CacheSize: int64(s.cfg.PluginCache.Size)})
-	if err != nil {
-		return fmt.Errorf("plugin_cache.dir: %w", err)
-	}
+// buildPlugins loads the plugins of b, or takes them from old where their
+// settings are the same; then it looks whether their files are, too.
+func (s *Server) buildPlugins(ctx context.Context, b, old *build) error {
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(s.cfg.Plugins)) {
-		p := s.cfg.Plugins[name]
-		if _, err := s.plugins.Load(ctx, p.settings(name)); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(b.cfg.Plugins)) {
+		set := b.cfg.Plugins[name]
+		var err error
+		if old != nil && old.plugins[name] != nil && reflect.DeepEqual(old.cfg.Plugins[name], set) {
+			b.plugins[name] = old.plugins[name]
+			err = b.plugins[name].Reload(ctx)
+		} else if b.plugins[name], err = s.plugins.Prepare(ctx, set.settings(name)); err == nil {
+			b.fresh = append(b.fresh, b.plugins[name])
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("plugins.%s: %w", name, err))
 		}
 	}
@@ -55,22 +56,7 @@ func (s *Server) loadPlugins(ctx context.Context) error {
 }
 
 // Plugins returns the plugins that run.
-func (s *Server) Plugins() []*wasm.Plugin {
-	if s.plugins == nil {
-		return nil
-	}
-	return s.plugins.Plugins()
-}
-
-// Reload loads what has changed: plugins whose module or configuration is
-// another. What cannot be loaded goes on as it is; the errors are joined.
-// (Certificates and files of users are watched.)
-func (s *Server) Reload(ctx context.Context) error {
-	if s.plugins == nil {
-		return nil
-	}
-	return s.plugins.Reload(ctx)
-}
+func (s *Server) Plugins() []*wasm.Plugin { return s.plugins.Plugins() }
 
 // fileRef is ${file:PATH}; with one more $ before, it stands for itself.
 var fileRef = regexp.MustCompile(`\$?\$\{file:[^}]*\}`)

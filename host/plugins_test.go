@@ -228,8 +228,8 @@ func TestPluginReload(t *testing.T) {
 	is("dave", 403)
 	// On request, without waiting for the watch.
 	guest(t, "example-c", filepath.Join(dir, "users.wasm"))
-	if err := w.s.Reload(t.Context()); err != nil {
-		t.Error(err)
+	if diff, err := w.s.Reload(t.Context(), w.cfg); err != nil || len(diff) > 0 {
+		t.Error(diff, err)
 	}
 	is("erin", 200)
 	chat()

@@ -5,12 +5,17 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
+	"net/url"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/parley-msrp/parley/host/auth"
+	"github.com/parley-msrp/parley/host/limit"
 	"github.com/parley-msrp/parley/host/relay"
 )
 
@@ -32,8 +37,10 @@ func (c *Config) Validate() error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Interfaces)) {
 		i := c.Interfaces[name]
-		if _, ok := c.Listeners[i.Listener]; i.Listener != "" && !ok {
+		if l, ok := c.Listeners[i.Listener]; i.Listener != "" && !ok {
 			v.fault("interfaces."+name+".listener", "there is no listener %q", i.Listener)
+		} else if l.isWebSocket() {
+			v.fault("interfaces."+name+".listener", "nobody can be reached at a listener for WebSockets; name one whose uri is ;tcp")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Providers)) {
@@ -45,6 +52,9 @@ func (c *Config) Validate() error {
 	v.relay(&c.Relay)
 	if !slices.Contains([]string{"", "auto", "text", "json"}, c.Log.Format) {
 		v.fault("log.format", "%q is not auto, text or json", c.Log.Format)
+	}
+	if c.Drain.Timeout < 0 {
+		v.fault("drain.timeout", "must not be negative; 0 ends sessions at once")
 	}
 	return errors.Join(v.faults...)
 }
@@ -80,12 +90,17 @@ func (v *validator) listener(key string, l Listener, bound map[string]string) {
 		v.fault(key+".uri", "needs a port, such as msrps://%s:2855;tcp", l.URI.Host)
 	case l.URI.Session != "":
 		v.fault(key+".uri", "must not have a session-id, the part after the host's /")
-	case !strings.EqualFold(l.URI.Transport, "tcp"):
-		v.fault(key+".uri", "transport %q is not known; write ;tcp", l.URI.Transport)
+	case !strings.EqualFold(l.URI.Transport, "tcp") && !l.isWebSocket():
+		v.fault(key+".uri", "transport %q is not known; write ;tcp, or ;ws for WebSockets (with msrps if they are wss)", l.URI.Transport)
 	}
+	v.websocket(key, &l)
 	v.bind(key, l.bind(), bound)
 	pairs := append([]Pair{{l.TLS.Certificate, l.TLS.Key}}, l.TLS.More...)
+	noTLS := l.TLS.Certificate == "" && l.TLS.Key == "" && len(l.TLS.More) == 0
 	switch {
+	case len(l.WebSocket.Proxies) > 0 && !noTLS:
+		v.fault(key+".tls", "websocket.proxies do the TLS; take tls or them away")
+	case len(l.WebSocket.Proxies) > 0:
 	case l.URI.Secure:
 		for i, p := range pairs {
 			at := key + ".tls"
@@ -95,17 +110,79 @@ func (v *validator) listener(key string, l Listener, bound map[string]string) {
 			v.file(at+".certificate", p.Certificate)
 			v.file(at+".key", p.Key)
 		}
-	case l.TLS.Certificate != "" || l.TLS.Key != "" || len(l.TLS.More) > 0:
+	case !noTLS:
 		v.fault(key+".tls", "the listener's uri is msrp, without TLS; make it msrps or take tls away")
 	}
 	if _, ok := v.c.Listeners[l.Advertise]; l.Advertise != "" && !ok {
 		v.fault(key+".advertise", "there is no listener %q", l.Advertise)
+	}
+	for i, mt := range l.MediaTypes {
+		if !mediaType.MatchString(mt) {
+			v.fault(fmt.Sprintf("%s.media_types.%d", key, i), "%q is no media type; write it as text/plain, image/* or *", mt)
+		}
 	}
 	v.chain(key+".hooks.authenticate", l.Hooks.Authenticate, "static", "htdigest")
 	v.chain(key+".hooks.select_interface", l.Hooks.SelectInterface, "table")
 	if len(l.Hooks.Authenticate) > 0 && !l.URI.Secure && !l.PlainAuth {
 		v.fault(key+".hooks.authenticate", "AUTH needs TLS (RFC 4976 §6.3): make the uri msrps, or set plain_auth: true where the network is closed")
 	}
+}
+
+// mediaType is an entry of accept-types (RFC 4975 §8.6), without parameters.
+var mediaType = regexp.MustCompile(`^(\*|[A-Za-z0-9!#$%&'+.^_|~-]+/(\*|[A-Za-z0-9!#$%&'+.^_|~-]+))$`)
+
+func (l *Listener) isWebSocket() bool { return strings.EqualFold(l.URI.Transport, "ws") }
+
+// doesTLS reports whether the listener itself does, and needs a certificate.
+func (l *Listener) doesTLS() bool { return l.URI.Secure && len(l.WebSocket.Proxies) == 0 }
+
+// websocket checks what concerns WebSockets.
+func (v *validator) websocket(key string, l *Listener) {
+	w := &l.WebSocket
+	if !l.isWebSocket() {
+		if w.Path != "" || w.Origins != nil || w.Header != 0 || w.Message != 0 || w.Chunk != 0 || w.Ping != 0 || w.Proxies != nil {
+			v.fault(key+".websocket", "the uri is not one for WebSockets; make its transport ;ws or take websocket away")
+		}
+		return
+	}
+	// RFC 7977 §5.2.2 (WS-24): nobody can connect to a ;ws URI from outside.
+	switch shown, ok := v.c.Listeners[l.Advertise]; {
+	case l.Advertise == "":
+		v.fault(key+".advertise", "is needed: the listener with a ;tcp uri at which others reach the clients of this one")
+	case ok && shown.isWebSocket():
+		v.fault(key+".advertise", "%q is for WebSockets, too; name one whose uri is ;tcp", l.Advertise)
+	case ok && shown.URI.Secure && !l.URI.Secure:
+		v.fault(key+".advertise", "the uri of %q is msrps, which clients without TLS cannot use; name one with msrp, or make this uri msrps", l.Advertise)
+	}
+	// RFC 7977 §5.1 (WS-5): what leaves the machine is WSS.
+	switch {
+	case !l.URI.Secure && len(w.Proxies) > 0:
+		v.fault(key+".uri", "browsers come to the proxy with wss: make it msrps")
+	case !l.URI.Secure && !isLoopback(l.bind()):
+		v.fault(key+".bind", "WebSockets without TLS are for loopback only (RFC 7977 §5.1): bind to 127.0.0.1, make the uri msrps, or name the proxies that do TLS in websocket.proxies")
+	}
+	if w.Path != "" && !strings.HasPrefix(w.Path, "/") {
+		v.fault(key+".websocket.path", "%q does not begin with /", w.Path)
+	}
+	for i, o := range w.Origins {
+		if u, err := url.Parse(o); !slices.Contains([]string{"*", "null", "file://"}, o) && (err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "") {
+			v.fault(fmt.Sprintf("%s.websocket.origins.%d", key, i), "%q is not an origin, such as https://app.example.com or https://*.example.com", o)
+		}
+	}
+	for _, s := range []struct {
+		name string
+		n    Size
+	}{{"header", w.Header}, {"message", w.Message}, {"chunk", w.Chunk}} {
+		if s.n < 0 {
+			v.fault(key+".websocket."+s.name, "must not be negative")
+		}
+	}
+}
+
+func isLoopback(bind string) bool {
+	host, _, _ := net.SplitHostPort(bind)
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
 // bind checks an address to listen on, which nobody else may have.
@@ -198,6 +275,17 @@ func (v *validator) provider(key string, p Provider) {
 }
 
 func (v *validator) relay(r *Relay) {
+	v.bans(r)
+	for key, n := range map[string]int64{
+		"user_sessions": int64(r.Limits.UserSessions), "address_sessions": int64(r.Limits.AddressSessions),
+		"session_messages": int64(r.Limits.SessionMessages), "session_bytes": int64(r.Limits.SessionBytes),
+		"user_messages": int64(r.Limits.UserMessages), "user_bytes": int64(r.Limits.UserBytes),
+		"burst": int64(r.Limits.Burst), "message": int64(r.Limits.Message), "chunk": int64(r.Limits.Chunk),
+	} {
+		if n < 0 {
+			v.fault("relay.limits."+key, "must not be negative")
+		}
+	}
 	if len(v.c.Listeners) > 0 && v.c.realm() == "" {
 		v.fault("relay.realm", "is needed, since the listeners have different hosts")
 	}
@@ -226,6 +314,40 @@ func (v *validator) relay(r *Relay) {
 	}
 	if e := r.Expires; e.Min < 0 || e.Max < 0 || e.Default < 0 || e.Max > 0 && e.Min > e.Max || e.Default > 0 && (e.Default < e.Min || e.Max > 0 && e.Default > e.Max) {
 		v.fault("relay.expires", "must grow from min by default to max")
+	}
+}
+
+func (v *validator) bans(r *Relay) {
+	a := r.addresses()
+	v.joined("relay.addresses", a.Validate())
+	for i, p := range r.Addresses.Exempt {
+		if p.Addr().Is4In6() {
+			v.fault(fmt.Sprintf("relay.addresses.exempt.%d", i), "write %v as an IPv4 prefix", p)
+		}
+	}
+	if r.Bans.After < 0 {
+		return
+	}
+	b := r.bans()
+	b.Addresses = limit.Addresses{} // told above
+	v.joined("relay.bans", b.Validate())
+	if b.File == "" {
+		return
+	}
+	if info, err := os.Stat(filepath.Dir(b.File)); err != nil {
+		v.fault("relay.bans.file", "%v", err)
+	} else if !info.IsDir() {
+		v.fault("relay.bans.file", "%s is no directory", filepath.Dir(b.File))
+	}
+}
+
+// joined takes the faults of a part, each of which begins with the key below key.
+func (v *validator) joined(key string, err error) {
+	if err == nil {
+		return
+	}
+	for _, err := range err.(interface{ Unwrap() []error }).Unwrap() {
+		v.faults = append(v.faults, fmt.Errorf("%s.%w", key, err))
 	}
 }
 

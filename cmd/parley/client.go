@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 
 // relayFlags say by which relay a client is reached, and as whom.
 type relayFlags struct {
-	Relay    []string `help:"The relay, such as msrps://relay.example.com:2855;tcp. Give it again for each relay behind that one, the outermost last. Default: the demo relay of 'parley serve'." placeholder:"URI" sep:"none"`
+	Relay    []string `help:"The relay, such as msrps://relay.example.com:2855;tcp, or with ;ws by WebSocket. Give it again for each relay behind that one, the outermost last. Default: the demo relay of 'parley serve'." placeholder:"URI" sep:"none"`
 	User     string   `help:"User name at the relay." required:""`
 	Password string   `help:"Password; better in the environment, where 'ps' does not show it. Default: the demo's, or asked for." env:"PARLEY_PASSWORD" placeholder:"PASSWORD"`
 	CA       string   `help:"PEM file of authorities to trust beside the system's." type:"existingfile" placeholder:"FILE"`
@@ -83,7 +84,12 @@ func (f *relayFlags) dial(e *env, limits msrp.Limits) (*client, error) {
 			return nil, usageError{fmt.Errorf("--relay %s: %w; write it as msrps://relay.example.com:2855;tcp", f.Relay[i], err)}
 		}
 	}
-	if u.Port == 0 {
+	web := strings.EqualFold(u.Transport, "ws")
+	switch {
+	case u.Port != 0:
+	case web:
+		u.Port = 443 // as in RFC 7977 §8
+	default:
 		u.Port = 2855 // RFC 4976 §8 (RELAY-23), as far as it goes without SRV records
 	}
 	var err error
@@ -105,10 +111,15 @@ func (f *relayFlags) dial(e *env, limits msrp.Limits) (*client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w (is the relay running?)", err)
 	}
-	c := &client{
-		endpoint: msrp.NewEndpoint(msrp.EndpointConfig{Limits: limits, Linger: -1}),
-		local:    localURI(u.Secure, f.User), ended: make(chan error, 1),
+	cfg := msrp.EndpointConfig{Limits: limits, Linger: -1}
+	if web {
+		cfg.Chunk = 16 << 10
+		nc, err = transport.ConnectWebSocket(ctx, nc, net.JoinHostPort(u.Host, strconv.Itoa(int(u.Port))), webPath, nil, transport.WebSocketConfig{Protocol: "msrp"})
+		if err != nil {
+			return nil, err
+		}
 	}
+	c := &client{endpoint: msrp.NewEndpoint(cfg), local: localURI(u.Secure, u.Transport, f.User), ended: make(chan error, 1)}
 	c.conn = c.endpoint.NewConn(nil)
 	go c.serve(nc)
 	for i, relay := range f.Relay {
@@ -126,13 +137,16 @@ func (c *client) serve(nc net.Conn) {
 	close(c.ended)
 }
 
+// webPath is what a client by WebSocket asks for; no URI of MSRP says it.
+const webPath = "/msrp"
+
 // localURI makes a URI that nobody can connect to: all goes by the relay.
-func localURI(secure bool, user string) string {
+func localURI(secure bool, over, user string) string {
 	var host [6]byte
 	rand.Read(host[:]) // never fails
 	u := msrp.URI{
 		Secure: secure, Host: hex.EncodeToString(host[:]) + ".invalid", Port: 2855,
-		Session: msrp.NewID(22), Transport: "tcp",
+		Session: msrp.NewID(22), Transport: over,
 	}
 	if strings.IndexFunc(user, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }) < 0 {
 		u.User = user // so that people see in a path whose it is

@@ -26,6 +26,7 @@ import (
 const (
 	demoRelay = "msrps://localhost:2855;tcp"
 	demoPlain = "msrp://localhost:2856;tcp"
+	demoWeb   = "msrp://localhost:2857;ws"
 )
 
 var demoUsers = []string{"alice", "bob"}
@@ -168,7 +169,8 @@ func writePEM(path, kind string, der []byte, mode os.FileMode) error {
 }
 
 // config is the demo relay's configuration. The plain listener is for peers
-// that have no relay of their own; AUTH needs TLS.
+// that have no relay of their own; AUTH needs TLS, but for WebSockets on loopback,
+// as no browser trusts the demo's authority. Their pages are files.
 func (d *demo) config() []byte {
 	text := fmt.Sprintf(`
 listeners:
@@ -177,12 +179,18 @@ listeners:
     tls: {certificate: %q, key: %q}
     hooks: {authenticate: [{plugin: users}]}
   msrp: {uri: %q}
+  web:
+    uri: %q
+    advertise: msrp
+    plain_auth: true
+    hooks: {authenticate: [{plugin: users}]}
+    websocket: {origins: ["null", "file://"]}
 relay: {realm: localhost}
 plugins:
   users:
     file: %q
     config: |
-`, demoRelay, d.path("relay.pem"), d.path("relay.key"), demoPlain, d.path("users.wasm"))
+`, demoRelay, d.path("relay.pem"), d.path("relay.key"), demoPlain, demoWeb, d.path("users.wasm"))
 	for _, user := range demoUsers {
 		text += fmt.Sprintf("      %s:%s\n", user, d.password)
 	}
@@ -195,6 +203,7 @@ func (d *demo) hints() string {
 The demo relay listens on loopback:
   %s   for clients, with TLS (authority: %s)
   %s    for peers without a relay of their own
+  %s     for browsers, as ws://localhost:2857
 Users: %s. Their password: %s
 
 Try it in two other terminals, in this folder:
@@ -207,10 +216,12 @@ or send a file:
   bin/parley recv --user alice                # prints alice's path, and waits
   bin/parley send FILE --user bob --peer 'PATH'
 
+or open examples/web/index.html in a browser, as alice or bob.
+
 Users are answered for by a plugin, %s. To write one:
 
   bin/parley plugin new --lang go mine        # or rust, c, assemblyscript
 
 Ctrl-C stops the relay.
-`, demoRelay, d.path("ca.pem"), demoPlain, strings.Join(demoUsers, ", "), d.password, d.path("users.wasm"))
+`, demoRelay, d.path("ca.pem"), demoPlain, demoWeb, strings.Join(demoUsers, ", "), d.password, d.path("users.wasm"))
 }

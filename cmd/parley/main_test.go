@@ -53,7 +53,7 @@ func runScripts(t *testing.T, dir string) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
-			for _, name := range []string{"PORT", "PORT2", "PORT3"} {
+			for _, name := range []string{"PORT", "PORT2", "PORT3", "PORT4"} {
 				port, err := freePort()
 				if err != nil {
 					return err
@@ -72,7 +72,7 @@ func runScripts(t *testing.T, dir string) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": start, "await": await, "awaiterr": awaiterr, "hup": hup, "sigkill": sigkill, "feed": feed, "end": end(true), "eof": end(false),
+			"start": start, "await": await, "awaiterr": awaiterr, "hup": sends(syscall.SIGHUP), "sigterm": sends(syscall.SIGTERM), "sigusr1": sends(syscall.SIGUSR1), "killed": killed, "sigkill": sigkill, "feed": feed, "end": end(true), "eof": end(false),
 		},
 	})
 }
@@ -158,6 +158,7 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range []string{"HOME", "PATH", "XDG_STATE_HOME", "PARLEY_PASSWORD", "GORACE"} {
 		p.cmd.Env = append(p.cmd.Env, name+"="+ts.Getenv(name))
 	}
+	p.cmd.Env = append(p.cmd.Env, "PARLEY_DRAIN__TIMEOUT=0s") // scripts end relays that have sessions
 	p.cmd.Stderr = &p.stderr
 	p.in, err = p.cmd.StdinPipe()
 	ts.Check(err)
@@ -214,9 +215,33 @@ func awaiterr(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// hup NAME asks a process to reload.
-func hup(ts *testscript.TestScript, _ bool, args []string) {
-	ts.Check(processes(ts)[args[0]].cmd.Process.Signal(syscall.SIGHUP))
+// sends makes a command that sends a signal to a process: hup NAME.
+func sends(sig os.Signal) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		ts.Check(processes(ts)[args[0]].cmd.Process.Signal(sig))
+	}
+}
+
+// killed NAME sends SIGTERM until one, which is no longer caught, ends the process.
+func killed(ts *testscript.TestScript, _ bool, args []string) {
+	p := processes(ts)[args[0]]
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.stop(false)
+	}()
+	for tick := time.Tick(20 * time.Millisecond); ; {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // may have ended
+		select {
+		case <-done:
+		case <-tick:
+			continue
+		}
+		break
+	}
+	if st, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !st.Signaled() {
+		ts.Fatalf("%s was not ended by a signal: %v\n%s", args[0], p.cmd.ProcessState, p.stderr.String())
+	}
 }
 
 // sigkill NAME ends a process without a word.

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -12,13 +12,12 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
-	"github.com/lmittmann/tint"
-	"github.com/mattn/go-isatty"
+	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/parley-msrp/parley/host"
 	"github.com/parley-msrp/parley/host/config"
+	"github.com/parley-msrp/parley/host/watch"
 )
 
 type settings struct {
@@ -55,21 +54,34 @@ type serveCmd struct {
 	settings
 }
 
+// Help is what --help says beside the flags.
+func (serveCmd) Help() string {
+	return "SIGHUP, or a change of the file, reloads the configuration; one with a fault changes nothing. " +
+		"SIGTERM and SIGINT drain for drain.timeout and end; a second one ends at once. SIGUSR1 drains and stays. " +
+		"Under systemd it says when it is ready, answers its watchdog, and takes sockets by FileDescriptorName = listener."
+}
+
 // Run runs the relay until a signal comes.
 func (cmd *serveCmd) Run(e *env) error {
 	cfg, hints, err := cmd.load()
 	if err != nil {
 		return usageError{err}
 	}
-	log := newLogger(cfg.Log, e.stderr)
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP) // before plugins are compiled, which may take seconds
-	defer signal.Stop(hup)
+	out := newLogOutput(cfg.Log, e.stderr)
+	log := slog.New(out)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, append(drainSignals, syscall.SIGHUP)...) // before plugins are compiled, which may take seconds
+	defer signal.Stop(signals)
+	sockets, err := inherited(cfg)
+	if err != nil {
+		return err
+	}
 	s, err := host.New(cfg, log)
 	if err != nil {
 		return usageError{err}
 	}
 	s.Version = programVersion()
+	s.Inherit(sockets)
 	if err := s.Listen(e.ctx); err != nil {
 		s.Close()
 		return err
@@ -82,12 +94,20 @@ func (cmd *serveCmd) Run(e *env) error {
 	}
 	fmt.Fprint(e.stdout, hints)
 	plugins := s.Plugins()
-	var reloads sync.WaitGroup
-	reloads.Go(func() { reloadOn(e.ctx, hup, s, log) })
+	ctx, stop := context.WithCancel(context.WithoutCancel(e.ctx)) // ends what runs beside Serve
+	var beside sync.WaitGroup
+	r := &reloader{cmd: cmd, s: s, log: log, out: out, cfg: cfg}
+	beside.Go(func() { r.run(ctx, signals) })
+	if cmd.Config != "" {
+		beside.Go(func() { r.watch(ctx) })
+	}
+	beside.Go(func() { watchdog(ctx, s, log) })
+	ending := context.AfterFunc(e.ctx, func() { notify(log, daemon.SdNotifyStopping+"\nSTATUS=Draining") })
+	defer ending()
+	notify(log, daemon.SdNotifyReady+"\nSTATUS=Serving")
 	err = s.Serve(e.ctx)
-	signal.Stop(hup)
-	close(hup)
-	reloads.Wait()
+	stop()
+	beside.Wait()
 	st := s.Relay().Stats()
 	for _, p := range plugins {
 		log.Info("what the plugin did", "plugin", p.Name(), "", p.Stats())
@@ -96,15 +116,93 @@ func (cmd *serveCmd) Run(e *env) error {
 	return err
 }
 
-// reloadOn reloads on each signal, until there are no more.
-func reloadOn(ctx context.Context, hup <-chan os.Signal, s *host.Server, log *slog.Logger) {
-	for range hup {
-		if err := s.Reload(ctx); err != nil {
-			log.Error("not all could be reloaded; what could not goes on as it was", "err", err)
+// A reloader reloads the configuration of a server that runs.
+type reloader struct {
+	cmd *serveCmd
+	s   *host.Server
+	log *slog.Logger
+	out *logOutput
+
+	mu   sync.Mutex // one reload at a time; guards what follows
+	cfg  host.Config
+	last [sha256.Size]byte // of the file, when watch last saw it
+}
+
+// run does what signals ask for, until ctx is done.
+func (r *reloader) run(ctx context.Context, signals <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				r.s.Drain()
+				notify(r.log, "STATUS=Draining")
+				continue
+			}
+			notifyReloading(r.log)
+			_ = r.reload(ctx) // it is logged
+			notify(r.log, daemon.SdNotifyReady)
+		}
+	}
+}
+
+// watch reloads when the file has changed, until ctx is done.
+func (r *reloader) watch(ctx context.Context) {
+	file := r.cmd.Config
+	sum := func() [sha256.Size]byte {
+		text, _ := os.ReadFile(file) // a file that is gone is as good as an empty one: it has a fault
+		return sha256.Sum256(text)
+	}
+	r.last = sum()
+	err := watch.Files(ctx, func() []string { return []string{file} }, func() error {
+		now := sum()
+		if now == r.last || !r.current().Reload.Watch {
+			return nil
+		}
+		r.last = now
+		_ = r.reload(ctx) // it is logged
+		return nil
+	}, func(err error) { r.log.Warn("the configuration file is not watched well", "err", err) })
+	if err != nil {
+		r.log.Warn("the configuration file is not watched: use SIGHUP", "err", err)
+	}
+}
+
+func (r *reloader) current() host.Config {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cfg
+}
+
+// reload reads the configuration again and logs what it did.
+func (r *reloader) reload(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	cfg := r.cfg
+	var err error
+	if r.cmd.Config != "" { // the demo is what it is; its plugins may be others
+		cfg, _, err = r.cmd.load()
+	}
+	var diff host.Diff
+	if err == nil {
+		diff, err = r.s.Reload(ctx, cfg)
+	}
+	if err != nil {
+		r.log.Error("not reloaded: the running configuration stays", "err", err)
+		return err
+	}
+	r.cfg = cfg
+	r.out.set(cfg.Log)
+	for _, c := range diff {
+		if c.Restart {
+			r.log.Warn("changed, but needs a restart", "", c)
 			continue
 		}
-		log.Info("reloaded: plugins are what their files say")
+		r.log.Info("changed", "", c)
 	}
+	r.log.Info("reloaded", "changes", len(diff))
+	return nil
 }
 
 func (cmd *serveCmd) load() (cfg host.Config, hints string, err error) {
@@ -121,6 +219,7 @@ func (cmd *serveCmd) load() (cfg host.Config, hints string, err error) {
 		return cfg, "", err
 	}
 	cfg, err = config.Parse(d.config(), os.Environ(), set)
+	cfg.Drain.Timeout = 0 // who tries it wants it to end
 	return cfg, d.hints(), err
 }
 
@@ -142,14 +241,4 @@ func (cmd *checkConfigCmd) Run(e *env) error {
 	}
 	fmt.Fprintf(e.stdout, "%s: no fault\n", cmd.File)
 	return nil
-}
-
-// newLogger logs for people on a terminal, for machines elsewhere.
-func newLogger(cfg host.Log, w io.Writer) *slog.Logger {
-	f, _ := w.(*os.File)
-	tty := f != nil && isatty.IsTerminal(f.Fd())
-	if cfg.Format == "json" || cfg.Format != "text" && !tty {
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: cfg.Level}))
-	}
-	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: cfg.Level, TimeFormat: time.TimeOnly, NoColor: !tty}))
 }

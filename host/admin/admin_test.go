@@ -76,6 +76,8 @@ func TestMetrics(t *testing.T) {
 	for _, line := range []string{
 		`parley_connections{listener="edge"} 0`,
 		`parley_sessions{listener="edge"} 0`,
+		"parley_users 0",
+		"parley_bans 0",
 		`parley_relay_events_total{listener="dialled",reason="syntax"} 0`,
 		`parley_build_info{go_version="` + runtime.Version() + `",version="v1"} 1`,
 		`parley_ready{check="earth"} 1`,

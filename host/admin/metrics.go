@@ -55,6 +55,8 @@ var (
 	sessions      = metric(gauge, "sessions", "Live session URIs given to clients.", "listener")
 	sessionsBegun = metric(counter, "sessions_begun_total", "Sessions begun.", "listener")
 	sessionsEnded = metric(counter, "sessions_ended_total", "Sessions ended, by reason.", "listener", "reason")
+	users         = metric(gauge, "users", "Users who have sessions.")
+	bans          = metric(gauge, "bans", "Addresses that are banned now.")
 	auths         = metric(counter, "auths_total", "AUTHs to this relay, by result; a client's first one is challenged.", "listener", "result")
 
 	frames      = metric(counter, "frames_total", "Frames in and out (direction): requests by method, responses by status.", "listener", "direction", "method", "status")
@@ -143,6 +145,8 @@ func (out sink) relay(st relay.Snapshot) {
 	out.put(connectionsLimit, float64(st.MaxConnections))
 	out.put(dialledLimit, float64(st.MaxDialled))
 	out.put(unreached, float64(st.UnreachedTargets))
+	out.put(users, float64(st.Users))
+	out.put(bans, float64(st.Banned))
 	out.durations(dialSeconds, st.Dials, "ok")
 	out.durations(dialSeconds, st.DialsFailed, "failed")
 	for _, l := range st.Listeners {

@@ -68,7 +68,7 @@ func Load(src Sources) (host.Config, error) {
 
 // Parse is Load for the text of a file.
 func Parse(text []byte, environ []string, set map[string]string) (host.Config, error) {
-	var cfg host.Config
+	cfg := host.Config{Drain: host.Drain{Timeout: 30 * time.Second}, Reload: host.Reload{Watch: true}}
 	k := koanf.New(".")
 	if err := k.Load(rawbytes.Provider(text), yaml.Parser()); err != nil {
 		return cfg, fmt.Errorf("not YAML: %w", err)

@@ -59,12 +59,18 @@ log: {level: debug}
 	}
 }
 
+// webMinimal has a listener for WebSockets beside those with and without TLS.
+func webMinimal(scheme, keys string) string {
+	return "listeners:\n  edge: {uri: \"msrp://h.example:1;tcp\"}\n  tls: {uri: \"msrps://h.example:2;tcp\"}\n" +
+		"  web: {uri: \"" + scheme + "://h.example:3;ws\", " + keys + "}\n"
+}
+
 func TestFaults(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"empty", "", "listeners: there is none"},
 		{"not YAML", "a: [", "not YAML"},
 		{"a key twice", "log: {}\nlog: {}\n", "not YAML"},
-		{"unknown key", minimal + "relais: {}\n", "relais: unknown key; known here: admin, interfaces, listeners, log, plugin_cache, plugins, providers, relay"},
+		{"unknown key", minimal + "relais: {}\n", "relais: unknown key; known here: admin, drain, interfaces, listeners, log, plugin_cache, plugins, providers, relay, reload"},
 		{"nearly a key", strings.Replace(minimal, "}", ", plainauth: true}", 1), "listeners.edge.plainauth: unknown key; did you mean plain_auth?"},
 		{"unknown nested", minimal + "relay: {limits: {heads: 1}}\n", "relay.limits.heads: unknown key"},
 		{"in a list", minimal + "providers: {t: {type: table, rules: [{too: x}]}}\n", "providers.t.rules.0.too: unknown key"},
@@ -78,7 +84,18 @@ func TestFaults(t *testing.T) {
 		{"no URI", "listeners: {a: {uri: nonsense}}\n", "listeners.a.uri: "},
 		{"URI without port", "listeners: {a: {uri: \"msrp://h.example;tcp\"}}\n", "listeners.a.uri: needs a port, such as msrps://h.example:2855;tcp"},
 		{"URI with session", "listeners: {a: {uri: \"msrp://h.example:1/secret;tcp\"}}\n", "listeners.a.uri: must not have a session-id"},
-		{"websocket", "listeners: {a: {uri: \"msrp://h.example:1;ws\"}}\n", `transport "ws" is not known`},
+		{"wss", "listeners: {a: {uri: \"msrps://h.example:1;wss\"}}\n", `transport "wss" is not known; write ;tcp, or ;ws`},
+		{"websocket without a way back", webMinimal("msrp", ""), "listeners.web.advertise: is needed"},
+		{"websocket to a websocket", webMinimal("msrp", "advertise: web"), `listeners.web.advertise: "web" is for WebSockets, too`},
+		{"websocket without TLS to TLS", webMinimal("msrp", "advertise: tls"), `listeners.web.advertise: the uri of "tls" is msrps`},
+		{"websocket without TLS", webMinimal("msrp", "advertise: edge, bind: \":8080\""), "listeners.web.bind: WebSockets without TLS are for loopback only"},
+		{"websocket without a certificate", webMinimal("msrps", "advertise: edge"), "listeners.web.tls.certificate: a file is needed"},
+		{"websocket with a proxy and TLS", webMinimal("msrps", "advertise: edge, tls: {key: x}, websocket: {proxies: [10.0.0.0/8]}"), "listeners.web.tls: websocket.proxies do the TLS"},
+		{"websocket without TLS behind a proxy", webMinimal("msrp", "advertise: edge, websocket: {proxies: [10.0.0.0/8]}"), "listeners.web.uri: browsers come to the proxy with wss"},
+		{"websocket origin", webMinimal("msrp", "advertise: edge, websocket: {origins: [\"*\", app.example]}"), `listeners.web.websocket.origins.1: "app.example" is not an origin`},
+		{"websocket path", webMinimal("msrp", "advertise: edge, websocket: {path: msrp}"), `listeners.web.websocket.path: "msrp" does not begin with /`},
+		{"websocket of a tcp listener", strings.Replace(minimal, "}", ", websocket: {ping: 1s}}", 1), "listeners.edge.websocket: the uri is not one for WebSockets"},
+		{"websocket as an interface", webMinimal("msrp", "advertise: edge") + "interfaces: {i: {listener: web}}\n", "interfaces.i.listener: nobody can be reached"},
 		{"no uri at all", "listeners: {a: {bind: \":1\"}}\n", "listeners.a.uri: is needed"},
 		{"bind", strings.Replace(minimal, "}", ", bind: nonsense}", 1), "listeners.edge.bind: "},
 		{"bind port", strings.Replace(minimal, "}", ", bind: \":x\"}", 1), `listeners.edge.bind: "x" is no port`},
@@ -112,6 +129,13 @@ func TestFaults(t *testing.T) {
 		{"pprof without a listener", minimal + "admin: {pprof: true}\n", "admin.bind: is needed for pprof"},
 		{"interface of a rule", minimal + "providers: {t: {type: table, rules: [{interface: x}]}}\n", `providers.t.rules.0.interface: there is no interface "x"`},
 		{"interface's listener", minimal + "interfaces: {i: {listener: x}}\n", `interfaces.i.listener: there is no listener "x"`},
+		{"media type", strings.Replace(minimal, "}", ", media_types: [text/plain, text, \"image/*\"]}", 1), `listeners.edge.media_types.1: "text" is no media type`},
+		{"media type with a parameter", strings.Replace(minimal, "}", ", media_types: [text/plain;charset=utf-8]}", 1), "listeners.edge.media_types.0: "},
+		{"negative limit", minimal + "relay: {limits: {user_sessions: -1}}\n", "relay.limits.user_sessions: must not be negative"},
+		{"prefix length", minimal + "relay: {addresses: {ipv4: 33}}\n", "relay.addresses.ipv4: /33 is no prefix length"},
+		{"exempt", minimal + "relay: {addresses: {exempt: [\"::ffff:10.0.0.0/104\"]}}\n", "relay.addresses.exempt.0: write "},
+		{"bans", minimal + "relay: {bans: {time: 2h, max_time: 1h}}\n", "relay.bans.max_time: must not be less than time"},
+		{"directory of bans", minimal + "relay: {bans: {file: nowhere/bans.json}}\n", "relay.bans.file: stat nowhere"},
 		{"algorithm", minimal + "relay: {digest: {algorithms: [SHA1]}}\n", "relay.digest.algorithms.0: "},
 		{"expires", minimal + "relay: {expires: {min: 2h, max: 1h}}\n", "relay.expires: must grow"},
 		{"prefix", minimal + "relay: {dial: {allow: [ten]}}\n", "relay.dial.allow"},
@@ -205,4 +229,34 @@ func FuzzConfig(f *testing.F) {
 			t.Errorf("accepted without a listener: %q", text)
 		}
 	})
+}
+
+func TestLimits(t *testing.T) {
+	text := strings.Replace(minimal, "}", ", media_types: [text/plain, image/*, \"*\"]}", 1) + `
+relay:
+  limits: {user_sessions: 5, address_sessions: 6, address_connections: -1, session_messages: 1k, session_bytes: 1MB, user_messages: 7, user_bytes: 8, burst: 2s, throttle: -1s, message: 10MB, chunk: 64KiB}
+  addresses: {ipv4: 24, ipv6: 56, exempt: []}
+  bans: {after: 5, window: 1m, delay: 2s, max_delay: 4s, time: 1m, max_time: 2m, entries: 100, file: bans.json}
+`
+	cfg, err := Parse([]byte(text), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(host.Limits{
+		UserSessions: 5, AddressSessions: 6, AddressConnections: -1, SessionMessages: 1000, SessionBytes: 1e6, UserMessages: 7, UserBytes: 8,
+		Burst: 2 * time.Second, Throttle: -time.Second, Message: 10e6, Chunk: 64 << 10,
+	}, cfg.Relay.Limits); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(host.Bans{
+		After: 5, Window: time.Minute, Delay: 2 * time.Second, MaxDelay: 4 * time.Second, Time: time.Minute, MaxTime: 2 * time.Minute, Entries: 100, File: "bans.json",
+	}, cfg.Relay.Bans); diff != "" {
+		t.Error(diff)
+	}
+	if a := cfg.Relay.Addresses; a.IPv4 != 24 || a.IPv6 != 56 || a.Exempt == nil || len(a.Exempt) != 0 {
+		t.Errorf("%+v", a) // an empty list is not the default
+	}
+	if len(cfg.Listeners["edge"].MediaTypes) != 3 {
+		t.Errorf("%v", cfg.Listeners["edge"].MediaTypes)
+	}
 }

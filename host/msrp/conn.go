@@ -43,6 +43,24 @@ type ConnConfig struct {
 	// head, and not call the Conn: for a frame that is queued its lock is held,
 	// so that the trace has the order of the wire.
 	Trace func(out bool, head []byte)
+	// Chunk, if not 0, says that the network connection carries messages, and
+	// each frame is one of them (RFC 7977 §5.1): Serve needs a [MessageConn]. A
+	// message cannot be interrupted, so a Stream ends its chunks after so many
+	// bytes of body, or less.
+	Chunk int
+}
+
+// A MessageConn is a network connection that carries messages, not a stream of
+// octets, as a WebSocket does.
+type MessageConn interface {
+	net.Conn
+	// NextMessage waits for the next message, of which Read then returns the
+	// octets, and io.EOF at its end. It is not called before that. io.EOF means
+	// that the peer closed the connection.
+	NextMessage() error
+	// Messages says how long the messages are that begin in what is written
+	// until the next call. sizes is valid during the call.
+	Messages(sizes []int)
 }
 
 // A Conn is one MSRP connection.
@@ -64,6 +82,7 @@ type Conn struct {
 	lim   Limits
 	log   *slog.Logger
 	trace func(bool, []byte)
+	chunk int // 0 = a stream
 	// newTID is the function of this name, except in tests.
 	newTID func(slot int32) [tidLen]byte
 	stats  *Stats // nil = nobody counts
@@ -88,6 +107,7 @@ type Conn struct {
 	inFrame  bool        // the octets written last ended inside a frame
 	writing  bool        // drain runs
 	finish   error       // if set, the reason to close once all is written
+	barred   bool        // after Abandon
 	half     bool        // all was written, and the peer told so
 	cutOff   *time.Timer // ends a Finish that takes too long
 	open     *Stream
@@ -110,8 +130,9 @@ func NewConn(cfg ConnConfig) *Conn {
 		log = slog.New(slog.DiscardHandler)
 	}
 	c := &Conn{
-		h: cfg.Handler, lim: cfg.Limits, log: log, trace: cfg.Trace,
+		h: cfg.Handler, lim: cfg.Limits, log: log, trace: cfg.Trace, chunk: cfg.Chunk,
 		newTID: newTID, stats: cfg.Stats, done: make(chan struct{}), slots: newSlots(),
+		requests: queue{framed: cfg.Chunk > 0}, answers: queue{framed: cfg.Chunk > 0},
 	}
 	c.afterRead()
 	return c
@@ -119,8 +140,14 @@ func NewConn(cfg ConnConfig) *Conn {
 
 // Serve reads frames from nc until the connection ends, and returns why; io.EOF
 // means that the peer closed it between two frames. It owns nc. When it returns,
-// every goroutine of the Conn has ended and every transaction is done.
+// every goroutine of the Conn has ended and every transaction is done. If nc has
+// a method CloseReason(error), it is told before Close and CloseWrite.
 func (c *Conn) Serve(nc net.Conn) error {
+	if _, ok := nc.(MessageConn); c.chunk > 0 && !ok {
+		nc.Close()
+		c.Close(fmt.Errorf("msrp: %T does not carry messages", nc))
+		return c.end()
+	}
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
@@ -198,10 +225,22 @@ func (c *Conn) end() error {
 			t.Stop()
 		}
 	}
+	lost := c.takeTransactions()
+	c.open = nil
+	c.requests.drop()
+	c.answers.drop()
+	c.mu.Unlock()
+	for i := range lost {
+		c.tell(&lost[i], Result{Err: err})
+	}
+	return err
+}
+
+// takeTransactions takes all transactions out of their slots. mu is held.
+func (c *Conn) takeTransactions() (lost []Transaction) {
 	if c.open != nil && c.open.slot >= 0 {
 		c.slots.all[c.open.slot].tx.Range.End = c.open.pos - 1
 	}
-	var lost []Transaction
 	for c.slots.first >= 0 {
 		lost = append(lost, c.slots.release(c.slots.first))
 	}
@@ -210,14 +249,32 @@ func (c *Conn) end() error {
 			lost = append(lost, c.slots.release(int32(i)))
 		}
 	}
-	c.slots, c.open = newSlots(), nil
-	c.requests.drop()
-	c.answers.drop()
+	c.slots = newSlots()
+	return lost
+}
+
+// Abandon is for who is about to Finish many connections whose transactions
+// belong to each other: it gives all transactions back with reason, as the end of
+// the connection would, while REPORTs can still be sent. Responses that come later
+// are dropped, and new requests other than REPORTs get ErrClosed.
+func (c *Conn) Abandon(reason error) {
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return // end gives them back
+	}
+	c.barred = true
+	c.writers.Add(1) // Serve must not return before the Owners know
+	defer c.writers.Done()
+	lost := c.takeTransactions()
+	if c.open != nil {
+		c.open.slot = -1
+	}
+	c.wake()
 	c.mu.Unlock()
 	for i := range lost {
-		c.tell(&lost[i], Result{Err: err})
+		c.tell(&lost[i], Result{Err: reason})
 	}
-	return err
 }
 
 func (q *queue) drop() {
@@ -231,9 +288,18 @@ func (q *queue) drop() {
 func (c *Conn) Close(reason error) {
 	c.mu.Lock()
 	nc := c.fail(reason)
+	err := c.err
 	c.mu.Unlock()
 	if nc != nil {
+		tellWhy(nc, err)
 		_ = nc.Close() // the reason says it better
+	}
+}
+
+// tellWhy gives a connection that can tell its peer why it is closed the reason.
+func tellWhy(nc net.Conn, err error) {
+	if w, ok := nc.(interface{ CloseReason(error) }); ok {
+		w.CloseReason(err)
 	}
 }
 
@@ -300,7 +366,10 @@ func (c *Conn) finishIdle() {
 
 // closeWrite tells the peer that no more comes, and lets it finish.
 func (c *Conn) closeWrite() {
-	nc := c.NetConn()
+	c.mu.Lock()
+	nc, why := c.nc, c.finish
+	c.mu.Unlock()
+	tellWhy(nc, why)
 	if half, ok := nc.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil ||
 		nc.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
 		c.Close(nil)

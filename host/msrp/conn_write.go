@@ -62,6 +62,11 @@ func (c *Conn) takeBatch(b *batch) bool {
 		c.answers.unget(b.answers)
 		b.answers = b.answers[:0]
 	}
+	if c.chunk > 0 {
+		// Answers are placed before the first request that begins in b.
+		b.sizes = c.answers.begin(b.sizes[:0], octets(b.answers))
+		b.sizes = c.requests.begin(b.sizes, b.sent)
+	}
 	c.inFrame, c.inFlight = inFrame, b.sent
 	return true
 }
@@ -77,6 +82,9 @@ func (q *queue) unget(ks []block) {
 // write writes b. The peer has Limits.Write for each step of progress.
 func (c *Conn) write(b *batch) error {
 	b.unwritten = b.iov
+	if c.chunk > 0 {
+		c.nc.(MessageConn).Messages(b.sizes) // Serve made sure
+	}
 	for own := b.own; len(b.unwritten) > 0; {
 		// If no deadline can be set the connection is closing; the write says so better.
 		_ = c.nc.SetWriteDeadline(time.Now().Add(c.lim.write()))
@@ -168,6 +176,15 @@ func (c *Conn) await(d time.Duration, ready func() bool) error {
 	return c.err
 }
 
+// Pause waits for d, or until the connection has ended or is to: then it returns
+// early, and false. A handler may call it, to have its peer wait.
+func (c *Conn) Pause(d time.Duration) bool {
+	c.FlushTouched()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.await(d, func() bool { return c.finish != nil }) == ErrFull
+}
+
 // roomWithin waits until a request of n octets can be sent, for d at most; then
 // it returns ErrFull. mu is held. Who waits gets in line: without it the
 // one whom the scheduler prefers gets all the room (CORE-57), and a large
@@ -179,11 +196,11 @@ func (c *Conn) roomWithin(n int, d time.Duration) error {
 	c.tickets++
 	ticket := c.tickets
 	c.line = append(c.line, ticket)
-	err := c.await(d, func() bool { return c.finish != nil || c.line[0] == ticket && c.fits(n) })
+	err := c.await(d, func() bool { return c.finish != nil || c.barred || c.line[0] == ticket && c.fits(n) })
 	i := slices.Index(c.line, ticket)
 	c.line = slices.Delete(c.line, i, i+1)
 	c.wake()
-	if err == nil && c.finish != nil {
+	if err == nil && (c.finish != nil || c.barred) {
 		return ErrClosed
 	}
 	return err

@@ -22,6 +22,8 @@ type EndpointConfig struct {
 	// of them was closed. Default 5 s; negative = until the caller closes it,
 	// as for the connection to a relay.
 	Linger time.Duration
+	// Chunk is ConnConfig.Chunk, for connections that carry messages.
+	Chunk int
 }
 
 func (c *EndpointConfig) linger() time.Duration { return or(c.Linger, 5*time.Second) }
@@ -57,7 +59,7 @@ func NewEndpoint(cfg EndpointConfig) *Endpoint {
 // Fail. See ConnConfig for trace, which may be nil.
 func (e *Endpoint) NewConn(trace func(out bool, head []byte)) *Conn {
 	l := &link{e: e, sessions: make(map[*Session]struct{}), turn: make(chan struct{}, 1)}
-	l.c = NewConn(ConnConfig{Handler: l, Limits: e.cfg.Limits, Log: e.cfg.Log, Trace: trace})
+	l.c = NewConn(ConnConfig{Handler: l, Limits: e.cfg.Limits, Log: e.cfg.Log, Trace: trace, Chunk: e.cfg.Chunk})
 	return l.c
 }
 
@@ -486,6 +488,11 @@ func acceptsType[T ~string | ~[]byte](entries []string, contentType T) bool {
 		return e == "*" || isWild && equalFoldASCII(wild, typ) || equalFoldASCII(e, ct)
 	})
 }
+
+// AcceptsType reports whether a Content-Type is one of entries, each as in the
+// SDP attribute accept-types: a media type, such as "text/plain", or "image/*",
+// or "*" (RFC 4975 §8.6). Case and parameters do not count. No entries allow all.
+func AcceptsType(entries []string, contentType []byte) bool { return acceptsType(entries, contentType) }
 
 func bareType(s string) string {
 	s, _, _ = strings.Cut(s, ";")

@@ -328,3 +328,42 @@ func TestConcurrentEnd(t *testing.T) {
 type ownerOf func(tx *msrp.Transaction)
 
 func (f ownerOf) Done(_ *msrp.Conn, tx *msrp.Transaction, _ msrp.Result) { f(tx) }
+
+// TestPause: a handler that lets its peer wait does not hold up the end, and what
+// was answered before leaves before.
+func TestPause(t *testing.T) {
+	why := errors.New("enough")
+	for _, tt := range []struct {
+		name string
+		end  func(c *msrp.Conn)
+		took time.Duration
+	}{
+		{"to its end", func(*msrp.Conn) {}, time.Minute},
+		{"closed", func(c *msrp.Conn) { c.Close(why) }, time.Second},
+		{"to be finished", func(c *msrp.Conn) { c.Finish(why) }, time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			type outcome struct {
+				whole bool
+				took  time.Duration
+			}
+			var paused atomic.Pointer[outcome]
+			pause := func(c *msrp.Conn, p *msrp.Piece) {
+				_ = c.Respond(p.Head, 200, "", nil)
+				c.Touch(c)
+				start := time.Now()
+				whole := c.Pause(time.Minute)
+				paused.Store(&outcome{whole, time.Since(start)})
+			}
+			served(t, msrp.Limits{}, pause, func(t *testing.T, c *msrp.Conn, p *msrptest.Peer, far net.Conn, ended <-chan error) {
+				p.SendFrame(msrptest.FrameSpec{Method: "SEND", To: nearURI, From: farURI, TID: "aaaa"})
+				p.WantResponse("aaaa", 200)
+				time.AfterFunc(time.Second, func() { tt.end(c) })
+				time.Sleep(2 * time.Minute)
+				if got := paused.Load(); got == nil || *got != (outcome{tt.took == time.Minute, tt.took}) {
+					t.Errorf("%+v", got)
+				}
+			})
+		})
+	}
+}

@@ -2,6 +2,7 @@ package msrp
 
 import (
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -28,6 +29,12 @@ type queue struct {
 	blocks []block
 	size   int
 	total  uint64 // octets ever appended
+
+	// Of a connection that carries messages only.
+	framed bool
+	ended  uint64 // total when the last frame ended
+	sizes  []int  // of the whole frames that have not begun to be written
+	rest   int    // octets of the frame that has
 }
 
 func (q *queue) append(b []byte) {
@@ -50,6 +57,33 @@ func (q *queue) endFrame() {
 	if k.last = k.n; k.edge < 0 {
 		k.edge = k.n
 	}
+	if q.framed {
+		q.sizes = append(q.sizes, int(q.total-q.ended))
+		q.ended = q.total
+	}
+}
+
+// begin moves to dst the sizes of the frames that begin in the next n octets,
+// which are written now. All frames of such a queue are whole.
+func (q *queue) begin(dst []int, n int) []int {
+	i := 0
+	for ; q.rest < n; i++ {
+		q.rest += q.sizes[i]
+	}
+	q.rest -= n
+	dst = append(dst, q.sizes[:i]...)
+	q.sizes = slices.Delete(q.sizes, 0, i)
+	if len(q.sizes) == 0 && cap(q.sizes) > 64 {
+		q.sizes = nil // as in take
+	}
+	return dst
+}
+
+func octets(ks []block) (n int) {
+	for _, k := range ks {
+		n += k.n
+	}
+	return n
 }
 
 // take moves up to max blocks to dst.
@@ -76,6 +110,7 @@ type batch struct {
 	own               []int       // how many octets of each element of iov are of requests
 	unwritten         net.Buffers // the rest of iov
 	sent              int         // octets of requests
+	sizes             []int       // of the frames that begin in it, if they are messages
 }
 
 // order lays out the octets: answers go first, unless the octets written

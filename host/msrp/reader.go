@@ -24,9 +24,12 @@ type Reader struct {
 	// Set by NewReader, then read-only.
 	src    io.Reader
 	lim    Limits
-	onWait func() // called before each read of src
-	onRead func() // and after each that brought octets
+	onWait func()                           // called before each read of src
+	onRead func()                           // and after each that brought octets
+	msgs   interface{ NextMessage() error } // src, if it carries messages
 
+	inMsg   bool   // a message was begun, and its end not seen
+	spent   bool   // its frame was read: nothing may follow
 	buf     []byte // nil while idle
 	r, w    int    // buf[r:w] is unread
 	frame   int    // offset in buf where the current head begins
@@ -53,8 +56,15 @@ var buffers = sync.Pool{New: func() any { return new([bufSize]byte) }}
 // NewReader returns a Reader on src. If src has a method WaitRead() error, the
 // Reader calls it before the first read of a frame, so that it needs no buffer
 // while the peer is silent.
+//
+// If src has a method NextMessage() error, as in [MessageConn], each message is
+// to hold one frame (RFC 7977 §5.1, WS-11, WS-15), or nothing but line breaks: a
+// message that ends inside a frame, or goes on behind it, is a fault that ends the
+// stream. The frame is handed on before what follows it is seen.
 func NewReader(src io.Reader, lim Limits) *Reader {
-	return &Reader{src: src, lim: lim, ends: make([]int, 0, 16)}
+	r := &Reader{src: src, lim: lim, ends: make([]int, 0, 16)}
+	r.msgs, _ = src.(interface{ NextMessage() error })
+	return r
 }
 
 // Next returns the next piece. It returns io.EOF only between frames; the
@@ -95,6 +105,20 @@ func (r *Reader) release() {
 
 // fill reads more octets behind buf[r.w], making room first.
 func (r *Reader) fill() error {
+	for {
+		err := r.fillOnce()
+		if err != io.EOF || !r.inMsg {
+			return err
+		}
+		// It is the message that ended.
+		r.inMsg = false
+		if r.body || r.frame < r.w {
+			return io.ErrUnexpectedEOF
+		}
+	}
+}
+
+func (r *Reader) fillOnce() error {
 	if r.onWait != nil {
 		r.onWait()
 	}
@@ -104,7 +128,11 @@ func (r *Reader) fill() error {
 	case r.buf == nil || r.frame == r.w && !r.body:
 		// Nothing is held: wait for the peer without a buffer.
 		r.release()
-		if w, ok := r.src.(interface{ WaitRead() error }); ok {
+		if r.msgs != nil {
+			if n, err = r.wait(); err != nil {
+				return err
+			}
+		} else if w, ok := r.src.(interface{ WaitRead() error }); ok {
 			if err := w.WaitRead(); err != nil {
 				return err
 			}
@@ -127,6 +155,21 @@ func (r *Reader) fill() error {
 	n, err = r.read(r.buf[r.w:])
 	r.w += n
 	return err
+}
+
+// wait waits for the next message; what is left of the last one comes first.
+func (r *Reader) wait() (n int, err error) {
+	if r.inMsg {
+		n, err = r.read(r.one[:])
+		if n > 0 && r.spent {
+			err = syntaxError("message", r.one[:n])
+		}
+		return n, err
+	}
+	if err = r.msgs.NextMessage(); err == nil {
+		r.inMsg, r.spent = true, false
+	}
+	return 0, err
 }
 
 func (r *Reader) read(b []byte) (int, error) {
@@ -156,6 +199,9 @@ var (
 // readHead reads up to the blank line that a body follows, or to the end-line.
 func (r *Reader) readHead() error {
 	r.frame, r.ends, r.moved = r.r, r.ends[:0], false
+	if r.spent && r.r < r.w {
+		return syntaxError("message", r.buf[r.r:r.w])
+	}
 	scan := r.r
 	start := 0 // of the current line, from frame
 	for {
@@ -212,6 +258,7 @@ func (r *Reader) readHead() error {
 			}
 			r.headEnd, r.r = from-r.frame, end
 			r.finishHead(false)
+			r.spent = r.inMsg
 			r.piece.First, r.piece.Last, r.piece.Flag = true, true, Flag(flag[0])
 			return nil
 		}
@@ -287,6 +334,7 @@ func (r *Reader) readBody() error {
 			end := from + i + tail
 			r.deliver(first, size)
 			r.r, r.body = end, false
+			r.spent = r.inMsg
 			r.piece.Last, r.piece.Flag = true, flag
 			return nil
 		}

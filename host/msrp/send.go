@@ -60,7 +60,7 @@ func (c *Conn) Send(rq *Request, tx *Transaction) error {
 	if c.err != nil {
 		return c.err
 	}
-	if c.half || c.finish != nil && !report {
+	if c.half || (c.finish != nil || c.barred) && !report {
 		return ErrClosed
 	}
 	if report {
@@ -354,7 +354,8 @@ func (c *Conn) NewStream(rq *Request, tx *Transaction) *Stream {
 }
 
 // Write queues body. A flag other than 0 ends the stream after it. It returns
-// ErrFull, having queued nothing, when there is no room.
+// ErrFull, having queued nothing, when there is no room. On a connection that
+// carries messages each Write is whole chunks: what is not whole could not leave.
 func (s *Stream) Write(body []byte, flag Flag) error {
 	c := s.c
 	c.mu.Lock()
@@ -363,14 +364,38 @@ func (s *Stream) Write(body []byte, flag Flag) error {
 		return c.err
 	}
 	ending := s.open && len(body) == 0 // an end-line always has room
-	if c.finish != nil && !ending {
+	if (c.finish != nil || c.barred) && !ending {
 		return ErrClosed
 	}
-	if n := len(body) + len(s.paths) + len(s.before) + len(s.after) + 128; !ending && !c.hasRoom(n) {
+	ending = ending || c.chunk > 0 && len(body) == 0
+	if n := s.size(len(body)); !ending && !c.hasRoom(n) {
 		if err := c.roomWithin(n, s.Wait); err != nil {
 			return err
 		}
 	}
+	for c.chunk > 0 && len(body) > c.chunk {
+		s.put(body[:c.chunk], Continue)
+		body = body[c.chunk:]
+	}
+	if c.chunk > 0 && flag == 0 {
+		flag = Continue
+	}
+	s.put(body, flag)
+	return nil
+}
+
+// size is what a body of n octets takes in the outbox, nearly.
+func (s *Stream) size(n int) int {
+	chunks := 1
+	if s.c.chunk > 0 {
+		chunks += n / s.c.chunk
+	}
+	return n + chunks*(len(s.paths)+len(s.before)+len(s.after)+128)
+}
+
+// put queues body and, with a flag, the end of the chunk. c.mu is held.
+func (s *Stream) put(body []byte, flag Flag) {
+	c := s.c
 	if s.open && s.collides(body) {
 		s.close(Continue) // CORE-34, RELAY-95: the rest goes under another transaction id
 	}
@@ -387,7 +412,6 @@ func (s *Stream) Write(body []byte, flag Flag) error {
 	if flag != 0 && s.open {
 		s.close(flag)
 	}
-	return nil
 }
 
 // tailLen is how much of an end-line's dashes and transaction id can be there

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,6 +165,11 @@ func TestPeerHalfFrame(t *testing.T) {
 			}
 			b.WantNothing(time.Second)
 			b.WantNothing(time.Second)
+			if strings.Contains(frame[:cut], "\r\n\r\n") {
+				if f := b.Peek(); f.TID != "abcd" || f.Method != "SEND" || f.From != "msrp://a:1/z;tcp" {
+					t.Fatalf("cut at %d: a look at %+v", cut, f)
+				}
+			}
 			a.Write([]byte(frame[cut:]))
 			if f := b.Next(); string(f.Body) != "hi" || f.Flag != '$' {
 				t.Fatalf("cut at %d: %+v", cut, f)

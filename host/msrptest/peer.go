@@ -2,16 +2,20 @@ package msrptest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/parley-msrp/parley/host/msrp"
+	"github.com/parley-msrp/parley/host/transport"
 )
 
 // patience is how long a Peer waits for what it wants. In virtual time it is free.
@@ -57,9 +61,24 @@ type Peer struct {
 func NewPeer(t testing.TB, nc net.Conn) *Peer {
 	t.Cleanup(func() { nc.Close() })
 	p := &Peer{t: t, nc: nc}
-	p.rd = msrp.NewReader((*tap)(p), msrp.Limits{})
+	p.rd = msrp.NewReader(p.source(), msrp.Limits{})
 	return p
 }
+
+// source is what a new Reader reads: what was read already comes first.
+func (p *Peer) source() io.Reader {
+	if _, ok := p.nc.(msrp.MessageConn); ok {
+		return (*messageTap)(p) // a message that was begun cannot be read on
+	}
+	return io.MultiReader(strings.NewReader(string(p.in)), (*tap)(p))
+}
+
+// A messageTap is a tap of a connection that carries messages: a message that
+// is not one frame is no frame to the Peer.
+type messageTap Peer
+
+func (p *messageTap) Read(b []byte) (int, error) { return (*tap)(p).Read(b) }
+func (p *messageTap) NextMessage() error         { return p.nc.(msrp.MessageConn).NextMessage() }
 
 // A tap reads for a Peer and keeps what it read.
 type tap Peer
@@ -88,6 +107,22 @@ func (p *Peer) Write(b []byte) {
 // Close closes the connection.
 func (p *Peer) Close() { p.nc.Close() }
 
+// WebSocket makes a WebSocket of nc, as a client does, with further headers if
+// header is not nil. A Peer on it writes one message with each Write, Send and
+// SendFrame.
+func WebSocket(t testing.TB, nc net.Conn, path string, header http.Header) *transport.WebSocket {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ws, err := transport.ConnectWebSocket(ctx, nc, "relay.example", path, header, transport.WebSocketConfig{
+		Protocol: "msrp", Message: 1 << 30, Ping: -1,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ws
+}
+
 func (p *Peer) next(d time.Duration) (f Frame, err error) {
 	_ = p.nc.SetReadDeadline(time.Now().Add(d))
 	for {
@@ -95,7 +130,7 @@ func (p *Peer) next(d time.Duration) (f Frame, err error) {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			// A Reader's errors are final, but the test may go on: with a new one,
 			// which starts where the last whole frame ended.
-			p.rd = msrp.NewReader(io.MultiReader(strings.NewReader(string(p.in)), (*tap)(p)), msrp.Limits{})
+			p.rd = msrp.NewReader(p.source(), msrp.Limits{})
 		}
 		if err != nil {
 			return f, err
@@ -270,13 +305,14 @@ func (p *Peer) SendFrame(s FrameSpec) (tid string) {
 func (p *Peer) Limit(n int) { Limit(p.nc, n) }
 
 // Peek returns the head of the next frame, which need not be complete, and
-// leaves it unread. Only for a Pipe, and before a part of that frame was read.
+// leaves it unread. Only for a Pipe.
 func (p *Peer) Peek() Frame {
 	p.t.Helper()
 	h := p.nc.(*end).in
 	for {
 		h.mu.Lock()
-		head, _, ok := bytes.Cut(h.buf, []byte("\r\n\r\n"))
+		// What came with the frame before was read with it.
+		head, _, ok := bytes.Cut(slices.Concat(p.in, h.buf), []byte("\r\n\r\n"))
 		f := Frame{Raw: string(head)}
 		eof, change := h.eof, h.change
 		h.mu.Unlock()

@@ -14,13 +14,19 @@ import (
 	"github.com/parley-msrp/parley/host/msrp"
 )
 
-// serveAuth answers an AUTH to this relay (RFC 4976 §6.3).
+// serveAuth answers an AUTH to this relay (RFC 4976 §6.3). Credentials are
+// checked also where a handshake has named the user (RFC 7977 §7, WS-39).
 func (c *conn) serveAuth(h *msrp.Head) {
 	l := c.listener()
 	if l == nil || !c.secure && !l.PlainAuth {
 		// RFC 4976 §6.3, §9.2 (RELAY-26): credentials and session URIs need TLS.
 		c.authEnded(authInsecure)
 		c.refuse(h, refusedAuth, 403, "AUTH needs TLS")
+		return
+	}
+	if c.r.Draining() || c.r.cfg().retired[l.Name] {
+		c.authEnded(authDraining)
+		c.refuse(h, refusedDraining, 403, "Draining")
 		return
 	}
 	relay := c.relayOf(h.From)
@@ -31,8 +37,20 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		return
 	}
 	value, ok := h.Get("Authorization")
+	known := c.identity != nil && len(h.From.Rest()) == 0
+	if known && !c.isIdentity(h) {
+		c.authEnded(authDenied)
+		c.refuse(h, refusedAuth, 403, "This connection is another user's")
+		return
+	}
+	if !ok && known {
+		// RFC 7977 §5.3.1 (WS-37): the handshake was the proof.
+		c.openSession(h, "", c.identity.Username, c.identity, nil)
+		return
+	}
 	if !ok {
-		// RFC 4976 §5.1 (RELAY-55). No failure: it is how a client begins.
+		// RFC 4976 §5.1 (RELAY-55), RFC 7977 §5.3.1 (WS-35). No failure: it is
+		// how a client begins.
 		c.authEnded(authChallenged)
 		c.challenge(h, refusedChallenge, false)
 		return
@@ -43,14 +61,23 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		c.refuse(h, refusedSyntax, 400, "Bad Authorization")
 		return
 	}
-	// RFC 4976 §9.1 (RELAY-72): the digest is over the rightmost To-Path URI.
+	if relay == "" && c.shunned(h, cred.Username) {
+		return
+	}
+	// RFC 4976 §9.1 (RELAY-72, WS-40): the digest is over the rightmost To-Path URI.
 	uri := string(h.To.Last())
-	check, err := c.r.cfg.Auth.Check(c.nonceConn(relay), cred)
+	if known && cred.Username != c.identity.Username {
+		c.authEnded(authDenied)
+		c.refuse(h, refusedAuth, 403, "This connection is another user's") // WS-41
+		return
+	}
+	server := c.r.cfg().Auth // that a Reload may replace
+	check, err := server.Check(c.nonceConn(relay), cred)
 	if err != nil {
 		c.wrongCredentials(h)
 		return
 	}
-	if len(h.From.Rest()) > 0 && c.wrongBy[string(h.From.Last())] >= or(c.r.cfg.Limits.AuthFailures, 5) {
+	if len(h.From.Rest()) > 0 && c.wrongBy[string(h.From.Last())] >= or(c.r.cfg().Limits.AuthFailures, 5) {
 		c.authEnded(authLimit)
 		c.refuse(h, refusedAuth, 403, "Too many wrong passwords")
 		return
@@ -67,14 +94,14 @@ func (c *conn) serveAuth(h *msrp.Head) {
 		return
 	}
 	secret := auth.Secret{HA1: reply.HA1, Password: reply.Password, Authenticated: reply.Authenticated}
-	switch result := c.r.cfg.Auth.Verify(check, "AUTH", uri, secret); {
+	switch result := server.Verify(check, "AUTH", uri, secret); {
 	case result.Stale:
 		c.authEnded(authStale)
 		c.challenge(h, refusedChallenge, true)
 	case !result.OK:
 		c.wrongCredentials(h)
 	default:
-		c.openSession(h, relay, &cred, &reply, check)
+		c.openSession(h, relay, cred.Username, &reply, &proof{server, check})
 	}
 }
 
@@ -91,7 +118,12 @@ func (c *conn) ask(h *msrp.Head, relay string, cred *auth.Credentials, uri strin
 }
 
 func (c *conn) transport() string {
-	if c.secure {
+	switch {
+	case c.l != nil && c.l.isWebSocket() && c.secure:
+		return "wss"
+	case c.l != nil && c.l.isWebSocket():
+		return "ws"
+	case c.secure:
 		return "tls"
 	}
 	return "tcp"
@@ -101,7 +133,7 @@ func (c *conn) transport() string {
 func (c *conn) challenge(h *msrp.Head, why reason, stale bool) {
 	c.count(why)
 	var lines []byte
-	for _, value := range c.r.cfg.Auth.Challenges(c.nonceConn(c.relayOf(h.From)), stale) {
+	for _, value := range c.r.cfg().Auth.Challenges(c.nonceConn(c.relayOf(h.From)), stale) {
 		lines = append(append(append(lines, "WWW-Authenticate: "...), value...), "\r\n"...)
 	}
 	_ = c.m.Respond(h, 401, "", lines) // a closed connection needs no answer
@@ -113,10 +145,15 @@ func (c *conn) challenge(h *msrp.Head, why reason, stale bool) {
 // clients of another relay is kept (RELAY-40); then that client is refused.
 func (c *conn) wrongCredentials(h *msrp.Head) {
 	c.authEnded(authWrong)
+	relayed := len(h.From.Rest()) > 0
+	banned := c.relayOf(h.From) == "" && c.blame(relayed)
 	c.challenge(h, refusedAuth, false)
-	max := or(c.r.cfg.Limits.AuthFailures, 5)
-	if len(h.From.Rest()) > 0 {
-		if c.wrongBy == nil || len(c.wrongBy) >= or(c.r.cfg.Limits.Routes, 256) {
+	max := or(c.r.cfg().Limits.AuthFailures, 5)
+	if banned && !relayed {
+		c.finish(errBanned)
+	}
+	if relayed {
+		if c.wrongBy == nil || len(c.wrongBy) >= or(c.r.cfg().Limits.Routes, 256) {
 			c.wrongBy = map[string]int{}
 		}
 		c.wrongBy[string(h.From.Last())]++
@@ -131,9 +168,17 @@ func (c *conn) wrongCredentials(h *msrp.Head) {
 	}
 }
 
+// A proof is a digest that was right, and who has checked it: a Reload may have
+// replaced the server since.
+type proof struct {
+	server *auth.Server
+	check  *auth.Check
+}
+
 // openSession answers 200 with a session URI (RELAY-60), unless the time asked
-// for is out of bounds.
-func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, reply *hook.AuthReply, check *auth.Check) {
+// for is out of bounds. digest is nil if none was used: then there is no
+// Authentication-Info (WS-42).
+func (c *conn) openSession(h *msrp.Head, relay, user string, reply *hook.AuthReply, digest *proof) {
 	lifetime, ok := c.lifetime(h, reply.MaxExpires)
 	if !ok {
 		return
@@ -145,20 +190,18 @@ func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, r
 		return
 	}
 	l := c.listener()
-	s := &session{user: cred.Username, listener: l, backSum: fingerprint(&back)}
+	s := &session{user: user, listener: l, backSum: fingerprint(&back)}
 	s.back.Store(&back)
 	s.label(reply.Attributes)
-	shown := l
-	if l.Advertise != "" {
-		shown = c.r.listeners[l.Advertise]
-	}
-	if !c.r.newSession(c, s, relay, shown, lifetime) {
+	if d := c.r.newSession(c, s, relay, c.r.shown(l), lifetime, &reply.Limits); d != nil {
 		c.authEnded(authLimit)
-		c.refuse(h, refusedLimit, 403, "Too many sessions on this connection")
+		c.refuse(h, d.why, d.code, d.comment)
 		return
 	}
-	lines := fmt.Appendf(nil, "Use-Path: %s\r\nExpires: %d\r\nAuthentication-Info: %s\r\n",
-		usePath(h.From, s.main.raw), lifetime/time.Second, c.r.cfg.Auth.Info(c.nonceConn(relay), check, string(h.To.Last())))
+	lines := fmt.Appendf(nil, "Use-Path: %s\r\nExpires: %d\r\n", usePath(h.From, s.main.raw), lifetime/time.Second)
+	if digest != nil {
+		lines = fmt.Appendf(lines, "Authentication-Info: %s\r\n", digest.server.Info(c.nonceConn(relay), digest.check, string(h.To.Last())))
+	}
 	_ = c.m.Respond(h, 200, "", lines) // a closed connection needs no answer
 	c.m.Touch(c.m)
 	c.authEnded(authOK)
@@ -171,14 +214,15 @@ func (c *conn) openSession(h *msrp.Head, relay string, cred *auth.Credentials, r
 // lifetime returns how long a session URI may live that is asked for by h, or
 // answers 423 (RFC 4976 §4.6, §10.3, RELAY-5, RELAY-9, RELAY-57).
 func (c *conn) lifetime(h *msrp.Head, max time.Duration) (time.Duration, bool) {
-	lo, hi := c.r.expires.Min, c.r.expires.Max
+	expires := &c.r.cfg().expires
+	lo, hi := expires.Min, expires.Max
 	if max > 0 && max < hi {
 		hi = max
 	}
 	lo = min(lo, hi)
 	value, ok := h.Get("Expires")
 	if !ok {
-		return min(c.r.expires.Default, hi), true
+		return min(expires.Default, hi), true
 	}
 	secs, err := strconv.ParseUint(string(value), 10, 63)
 	if errors.Is(err, strconv.ErrRange) {
@@ -216,7 +260,8 @@ func usePath(from msrp.Path, own []byte) string {
 // selectInterface asks the hook by which interface s leaves to next.
 func (c *conn) selectInterface(s *session, next *msrp.URI, h *msrp.Head) (*exit, error) {
 	x := &exit{front: s.main}
-	chain := s.listener.Hooks.SelectInterface
+	cfg := c.r.cfg()
+	chain := cfg.rules(s.listener).Hooks.SelectInterface
 	if !chain.Has() {
 		return x, nil
 	}
@@ -226,7 +271,7 @@ func (c *conn) selectInterface(s *session, next *msrp.URI, h *msrp.Head) (*exit,
 	reply := chain.Run(c.r.ctx, &hook.InterfaceRequest{
 		Listener: s.listener.Name, RemoteAddr: c.remote, Username: s.user, SessionID: s.main.uri.Short(), Attributes: attributes,
 		Host: next.Host, Port: next.Port, Secure: next.Secure, Transport: next.Transport,
-		FromPath: string(h.From), ToPath: string(h.To), Offers: c.r.offers,
+		FromPath: string(h.From), ToPath: string(h.To), Offers: cfg.offers,
 	})
 	switch reply.Verdict {
 	case hook.Deny:
@@ -235,12 +280,12 @@ func (c *conn) selectInterface(s *session, next *msrp.URI, h *msrp.Head) (*exit,
 		return x, nil
 	}
 	s.label(reply.Attributes)
-	x.iface = c.r.interfaces[reply.Interface]
+	x.iface = cfg.interfaces[reply.Interface]
 	x.source = x.iface.Address
 	if reply.Address.IsValid() {
 		x.source = reply.Address
 	}
-	if l := c.r.listeners[x.iface.Listener]; l != nil {
+	if l := cfg.listeners[x.iface.Listener]; l != nil {
 		x.front = s.front(l)
 	}
 	return x, nil

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -12,7 +13,9 @@ import (
 	"time"
 
 	"github.com/parley-msrp/parley/host/auth"
+	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/msrp"
+	"github.com/parley-msrp/parley/host/transport"
 )
 
 // A fakeConn is a connection whose other side is two functions.
@@ -30,6 +33,7 @@ func (c *fakeConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 func (c *fakeConn) Close() error                     { c.close(); return nil }
+func (c *fakeConn) SetDeadline(time.Time) error      { return nil }
 func (c *fakeConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *fakeConn) SetWriteDeadline(time.Time) error { return nil }
 
@@ -49,9 +53,35 @@ type line struct {
 	received int
 	closed   bool
 	wg       sync.WaitGroup
+
+	web   bool // both are on WebSockets
+	head  int  // octets before each frame that the relay writes
+	ready bool // what is written is frames
 }
 
 func newLine(t testing.TB, body int) *line {
+	t.Helper()
+	return newLineAt(t, body, Listener{Name: "edge", URI: uri(relayURI)})
+}
+
+// newWebLine is newLine with WebSockets, whose octets are masked with zeros.
+func newWebLine(t testing.TB, body int) *line {
+	t.Helper()
+	w := newLineAt(t, body, Listener{Name: "web", URI: uri(webURI), Advertise: "edge"}, Listener{Name: "edge", URI: uri(relayURI)})
+	w.web = true
+	frame := bytes.TrimSuffix(w.frames, []byte("\r\n")) // a line break of its own would be a fault
+	w.frames = append(maskedHeader(nil, len(frame)), frame...)
+	return w
+}
+
+func maskedHeader(b []byte, n int) []byte {
+	if n < 126 {
+		return append(b, 0x82, 0x80|byte(n), 0, 0, 0, 0)
+	}
+	return append(b, 0x82, 0x80|126, byte(n>>8), byte(n), 0, 0, 0, 0)
+}
+
+func newLineAt(t testing.TB, body int, ls ...Listener) *line {
 	t.Helper()
 	server, err := auth.NewServer(auth.ServerConfig{Realm: "example"})
 	if err != nil {
@@ -59,11 +89,11 @@ func newLine(t testing.TB, body int) *line {
 	}
 	w := &line{}
 	w.cond = sync.NewCond(&w.mu)
-	w.r, err = New(Config{Auth: server, Listeners: []Listener{{Name: "edge", URI: uri(relayURI)}}})
+	w.r, err = New(Config{Auth: server, Listeners: ls})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := w.r.listeners["edge"]
+	l := w.r.cfg().listeners[ls[0].Name]
 	w.a, w.b = w.r.newConn(l), w.r.newConn(l)
 	var path [2]string
 	for i, c := range []*conn{w.a, w.b} {
@@ -74,14 +104,30 @@ func newLine(t testing.TB, body int) *line {
 		back := uri(fmt.Sprintf("msrp://c%d.invalid:9/c;tcp", i))
 		s := &session{listener: l}
 		s.back.Store(&back)
-		if !w.r.newSession(c, s, "", l, time.Hour) {
-			t.Fatal("no session")
+		if d := w.r.newSession(c, s, "", l, time.Hour, &hook.Limits{}); d != nil {
+			t.Fatal(d)
 		}
 		path[i] = string(s.main.raw)
 	}
 	text := send("abcdefghijkl", path[0]+" "+path[1]+" msrp://c1.invalid:9/c;tcp", "msrp://c0.invalid:9/c;tcp", "m0123456789", strings.Repeat("x", body))
 	w.frames = []byte(strings.ReplaceAll(text+"\n", "\n", "\r\n"))
 	return w
+}
+
+// connect returns a network connection, or a WebSocket on it.
+func (w *line) connect(nc *fakeConn) net.Conn {
+	if !w.web {
+		w.ready = true
+		return nc
+	}
+	read := nc.read
+	nc.read = strings.NewReader("GET / HTTP/1.1\r\n" + webHeaders + "\r\n").Read
+	ws, err := transport.AcceptWebSocket(context.Background(), nc, transport.WebSocketConfig{Protocol: "msrp", Ping: -1})
+	if err != nil {
+		panic(err)
+	}
+	nc.read = read
+	return ws
 }
 
 // run serves both connections.
@@ -92,12 +138,11 @@ func (w *line) run() {
 		w.mu.Unlock()
 		w.cond.Broadcast()
 	}
-	w.wg.Go(func() {
-		w.a.serve(w.r.ctx, &fakeConn{close: closed, write: func([]byte) {}, read: w.readFrames})
-	})
-	w.wg.Go(func() {
-		w.b.serve(w.r.ctx, &fakeConn{close: closed, write: w.receive, read: w.readAnswers})
-	})
+	a := w.connect(&fakeConn{close: closed, write: func([]byte) {}, read: w.readFrames})
+	b := w.connect(&fakeConn{close: closed, write: w.receive, read: w.readAnswers})
+	w.ready = true
+	w.wg.Go(func() { w.a.serve(w.r.ctx, a) })
+	w.wg.Go(func() { w.b.serve(w.r.ctx, b) })
 }
 
 func (w *line) stop() {
@@ -126,21 +171,28 @@ func (w *line) readFrames(b []byte) (int, error) {
 func (w *line) receive(b []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.ready {
+		return // the answer to a handshake
+	}
 	if w.size == 0 {
 		// The first frame is alone; all others have its length.
 		w.partial = append(w.partial, b...)
 		if !bytes.HasSuffix(w.partial, []byte("$\r\n")) {
 			return
 		}
-		w.size = len(w.partial)
+		w.size, w.head = len(w.partial), bytes.Index(w.partial, []byte("MSRP "))
 		b, w.partial = w.partial, make([]byte, 0, w.size)
 	}
 	for len(b) > 0 {
 		n := min(len(b), w.size-len(w.partial))
 		w.partial, b = append(w.partial, b[:n]...), b[n:]
 		if len(w.partial) == w.size {
-			tid := w.partial[5:20]
-			w.answers = append(append(append(w.answers, "MSRP "...), tid...), " 200 OK\r\nTo-Path: msrp://a:1;tcp\r\nFrom-Path: msrp://b:1;tcp\r\n-------"...)
+			tid := w.partial[w.head+5 : w.head+20]
+			const answer = " 200 OK\r\nTo-Path: msrp://a:1;tcp\r\nFrom-Path: msrp://b:1;tcp\r\n-------"
+			if w.web {
+				w.answers = maskedHeader(w.answers, len("MSRP ")+len(tid)+len(answer)+len(tid)+len("$\r\n"))
+			}
+			w.answers = append(append(append(w.answers, "MSRP "...), tid...), answer...)
 			w.answers = append(append(w.answers, tid...), "$\r\n"...)
 			w.partial = w.partial[:0]
 			w.received++
@@ -210,6 +262,44 @@ func TestForwardAllocates(t *testing.T) {
 		}
 	}); allocs != 0 {
 		t.Errorf("%v allocations to parse a frame and find its route", allocs)
+	}
+}
+
+// TestForwardWebSocketAllocates: as TestForwardAllocates, for WebSockets. Bursts
+// are shorter, so that there is more for each frame.
+func TestForwardWebSocketAllocates(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	w := newWebLine(t, 2048)
+	w.run()
+	defer w.stop()
+	w.forward(1)
+	w.forward(20_000)
+	const n = 20_000
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	w.forward(n)
+	runtime.ReadMemStats(&after)
+	perFrame := float64(after.Mallocs-before.Mallocs) / n
+	if perFrame > 0.6 {
+		t.Errorf("%.3f allocations per frame", perFrame)
+	}
+	t.Logf("%.3f allocations per frame", perFrame)
+}
+
+func BenchmarkForwardWebSocket(b *testing.B) {
+	for _, size := range []int{200, 2048, 10_000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			w := newWebLine(b, size)
+			w.run()
+			defer w.stop()
+			w.forward(1)
+			b.SetBytes(int64(len(w.frames)))
+			b.ReportAllocs()
+			b.ResetTimer()
+			w.forward(b.N)
+		})
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/msrp"
 )
 
@@ -53,11 +54,11 @@ func relayHost(name string) string {
 
 // proof returns the certificate that makes a TLS peer a relay, or nil.
 func (r *Relay) proof(st *tls.ConnectionState) *x509.Certificate {
-	if r.cfg.Relays.Roots == nil || len(st.PeerCertificates) == 0 {
+	if r.cfg().Relays.Roots == nil || len(st.PeerCertificates) == 0 {
 		return nil
 	}
 	opts := x509.VerifyOptions{
-		Roots: r.cfg.Relays.Roots, Intermediates: x509.NewCertPool(),
+		Roots: r.cfg().Relays.Roots, Intermediates: x509.NewCertPool(),
 		// Many authorities no longer certify clients; a relay's certificate is
 		// that of a server (RELAY-27).
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
@@ -99,9 +100,9 @@ func matchesAny(patterns []string, host string) bool {
 func (c *conn) proves(host string) bool {
 	switch {
 	case c.cert != nil:
-		return c.cert.VerifyHostname(host) == nil && c.r.cfg.Relays.permits(host)
+		return c.cert.VerifyHostname(host) == nil && c.r.cfg().Relays.permits(host)
 	case c.l == nil:
-		return c.target.secure && msrp.EqualHost(c.target.host, host) && c.r.cfg.Relays.permits(host)
+		return c.target.secure && msrp.EqualHost(c.target.host, host) && c.r.cfg().Relays.permits(host)
 	}
 	return false
 }
@@ -169,7 +170,7 @@ func (s *session) wayBack(c *conn) (*conn, error) {
 		}
 	}
 	s.r.mu.Unlock()
-	if !s.r.cfg.Relays.permits(relayHost(s.via.name)) {
+	if !s.r.cfg().Relays.permits(relayHost(s.via.name)) {
 		return nil, &denial{refusedRelay, 403, "Relay not allowed"}
 	}
 	return s.r.dial(c, s.back.Load(), nil, netip.Addr{}, s.main.listener)
@@ -181,7 +182,7 @@ func (r *Relay) hold(s *session, name string) bool {
 	if in == nil {
 		in = &inner{name: name, sessions: map[*session]struct{}{}}
 	}
-	if len(in.sessions) >= or(r.cfg.Limits.RelaySessions, 50000) {
+	if len(in.sessions) >= or(r.cfg().Limits.RelaySessions, 50000) {
 		return false
 	}
 	r.inner[name], s.via = in, in
@@ -314,7 +315,7 @@ func (r *Relay) revive(u *msrp.URI) *entry {
 		return nil
 	}
 	left := time.Until(s.expires)
-	if left <= 0 || !r.cfg.Relays.permits(relayHost(name)) {
+	if left <= 0 || !r.cfg().Relays.permits(relayHost(name)) {
 		return nil
 	}
 	s.log = r.log.With("listener", l.Name, "relay", name)
@@ -324,9 +325,10 @@ func (r *Relay) revive(u *msrp.URI) *entry {
 		return e // somebody else was faster
 	}
 	if !r.hold(s, name) {
-		r.groups[l.Name].count(refusedLimit)
+		r.cfg().groups[l.Name].count(refusedLimit)
 		return nil
 	}
+	r.enrol(s, &hook.Limits{}) // what the hook said then is not sealed
 	s.main = r.enter(s, l, u.Session)
 	s.began()
 	s.timer = time.AfterFunc(left, func() { s.end("expired") })

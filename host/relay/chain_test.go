@@ -126,7 +126,7 @@ func (n *network) peer(r *chainRelay, cert *tls.Certificate) *msrptest.Peer {
 	if cert != nil {
 		cfg.Certificates = []tls.Certificate{*cert}
 	}
-	nc, err := n.shake(n.t.Context(), r, r.cfg.Listeners[0].URI.Host, cfg)
+	nc, err := n.shake(n.t.Context(), r, r.cfg().Listeners[0].URI.Host, cfg)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func (n *network) client(user string, relays ...*chainRelay) *client {
 	n.t.Helper()
 	c := &client{Peer: n.peer(relays[0], nil), uri: "msrps://" + user + ".invalid:9/" + user + "session;tcp"}
 	for _, r := range relays {
-		to := strings.TrimSpace(c.use + " " + r.cfg.Listeners[0].URI.String())
+		to := strings.TrimSpace(c.use + " " + r.cfg().Listeners[0].URI.String())
 		c.use = c.auth(n.t, to, user)
 	}
 	return c
@@ -212,6 +212,7 @@ func TestChain(t *testing.T) {
 				chat("one1")
 
 				r2.stop()
+				synctest.Wait() // r1 has seen it
 				a.Send(send("lost", a.use+" "+b.path(), a.uri, "mlost", "hello"))
 				a.WantResponse("lost", 200)
 				if f := a.WantRequest("REPORT"); !strings.HasPrefix(f.Get("Status"), "000 4") {
@@ -368,7 +369,8 @@ func TestBoundToRelay(t *testing.T) {
 // any connection of that relay.
 func TestRelayKept(t *testing.T) {
 	inNetwork(t, func(n *network) {
-		r1, r2 := n.relay(nil, "r1.example"), n.relay(nil, "r2.example")
+		bans := func(c *Config) { banAfter(t, c, 3) }
+		r1, r2 := n.relay(bans, "r1.example"), n.relay(bans, "r2.example")
 		in := n.ca.Certificate("in.example")
 		p := n.peer(r1, in)
 		c := &client{Peer: p, uri: "msrps://in.example:2855/A7mQ0000;tcp msrps://dora.invalid:9/d;tcp"}
@@ -381,7 +383,7 @@ func TestRelayKept(t *testing.T) {
 			}
 		}
 		for range 10 { // each of one client, to the next relay
-			if f := c.tryAuth(t, own+" "+r2.cfg.Listeners[0].URI.String(), "alice", "wrong"); f.Code != 401 && f.Code != 403 {
+			if f := c.tryAuth(t, own+" "+r2.cfg().Listeners[0].URI.String(), "alice", "wrong"); f.Code != 401 && f.Code != 403 {
 				t.Fatalf("%s", f.Raw)
 			}
 		}
@@ -393,6 +395,9 @@ func TestRelayKept(t *testing.T) {
 		q.Send(frame("qqqq", "AUTH", "msrps://r1.example:2855;tcp", c.uri,
 			"Authorization: "+answer(t, challenge, "alice", "msrps://r1.example:2855;tcp")) + "-------qqqq$")
 		q.WantResponse("qqqq", 200)
+		if n1, n2 := r1.Stats().Banned, r2.Stats().Banned; n1+n2 > 0 {
+			t.Errorf("%d and %d addresses of relays are banned", n1, n2)
+		}
 	})
 }
 

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/msrp"
 	"github.com/parley-msrp/parley/host/transport"
 )
@@ -27,6 +29,10 @@ var (
 	errFailures  = errors.New("too many unsuccessful requests")
 	errIdle      = errors.New("idle")
 	errSlow      = errors.New("does not read what is sent to it")
+	errCrowded   = errors.New("too many connections from this address")
+	errTLS       = errors.New("TLS handshake failed")
+	errHandshake = errors.New("WebSocket handshake refused")
+	errBanned    = errors.New("too many wrong passwords from this address")
 )
 
 // A conn is a connection of the relay: to a client, to a peer, or to a next hop.
@@ -36,15 +42,19 @@ type conn struct {
 	id     uint64
 	log    *slog.Logger
 	m      *msrp.Conn
-	l      *Listener // nil when dialled
+	l      *Listener // that it came to, as it was then; nil when dialled
 	group  *group
-	target target // of a dialled one
+	target target     // of a dialled one
+	iface  *Interface // by which it was dialled; nil = the default
 	remote netip.AddrPort
 	local  netip.AddrPort
 	sni    string
 	client string            // subject of the TLS certificate that the peer showed, unverified
 	cert   *x509.Certificate // that makes the peer a relay; nil = it is none, or was dialled
 	secure bool
+	chunk  int // the longest body that it takes at once
+	// identity is whose WebSocket it is, if its handshake said so.
+	identity *hook.AuthReply
 
 	// Owned by the goroutine of m.Serve.
 	cur      current
@@ -61,20 +71,25 @@ type conn struct {
 	// Guarded by r.mu.
 	sessions map[*session]struct{}
 	inner    []*inner // relays that it was met to be of
+	place    *place   // where it counts; nil = nowhere
 	opener   *conn    // for whom it was dialled
 	opened   int      // dialled connections that were opened for this one
 }
 
-// newConn returns a connection of a listener; nil = dialled.
+// newConn returns a connection of listener l, or with nil one to be dialled.
 func (r *Relay) newConn(l *Listener) *conn {
-	c := &conn{r: r, l: l, group: r.groups[Dialled], id: r.nextID.Add(1), routes: map[string]*route{}, sessions: map[*session]struct{}{}}
+	c := &conn{r: r, l: l, group: r.cfg().groups[Dialled], id: r.nextID.Add(1), chunk: math.MaxInt, routes: map[string]*route{}, sessions: map[*session]struct{}{}}
 	if l != nil {
-		c.group = r.groups[l.Name]
+		c.group = r.cfg().groups[l.Name]
 	}
 	c.group.opened.Add(1)
 	c.log = r.log.With("conn", c.id)
-	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg.Limits.Conn, Log: c.log, Stats: &c.group.traffic}
-	if r.cfg.Trace {
+	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg().Limits.Conn, Log: c.log, Stats: &c.group.traffic}
+	if l != nil && l.isWebSocket() {
+		c.chunk = or(l.WebSocket.Chunk, 16<<10)
+		cfg.Chunk = c.chunk
+	}
+	if r.cfg().Trace {
 		cfg.Trace = c.trace
 	}
 	c.m = msrp.NewConn(cfg)
@@ -83,10 +98,16 @@ func (r *Relay) newConn(l *Listener) *conn {
 
 // serveConn serves one accepted connection until it ends.
 func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
-	c := r.newConn(l)
+	c := r.newConn(r.cfg().rules(l))
 	c.log = c.log.With("listener", l.Name, "remote", nc.RemoteAddr().String())
+	if r.Draining() {
+		c.count(refusedDraining)
+		c.group.closed.add("draining", 1)
+		nc.Close()
+		return
+	}
 	r.mu.Lock()
-	full := len(r.conns) >= or(r.cfg.Limits.Connections, 20000)
+	full := len(r.conns) >= r.cfg().Limits.connections()
 	if !full {
 		r.conns[c] = struct{}{}
 	}
@@ -97,16 +118,15 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 		nc.Close()
 		return
 	}
-	begun := time.Now()
-	if err := transport.Handshake(ctx, nc, or(r.cfg.Limits.Handshake, 10*time.Second)); err != nil {
+	nc, err := c.handshake(ctx, nc)
+	if err != nil {
 		r.forget(c)
 		nc.Close()
-		c.group.closed.add("tls_handshake", 1)
-		c.log.Debug("TLS handshake failed", "err", err)
+		c.group.closed.add(closeReason(err), 1)
+		c.log.Debug("connection not served", "err", err)
 		return
 	}
-	c.describe(nc)
-	if r.cfg.Relays.denied(c.cert) {
+	if r.cfg().Relays.denied(c.cert) {
 		r.forget(c)
 		c.count(refusedRelay)
 		c.group.closed.add("denied", 1)
@@ -114,12 +134,9 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 		c.log.Info("connection closed: its relay is denied", "names", c.cert.DNSNames)
 		return
 	}
-	if c.secure {
-		c.group.handshakes.Add(time.Since(begun))
-	}
 	// RFC 4976 §6.1 (RELAY-36, RELAY-37): no successful request within the
 	// probation period ends the connection.
-	probation := time.AfterFunc(or(r.cfg.Limits.Probation, 30*time.Second), func() {
+	probation := time.AfterFunc(or(r.cfg().Limits.Probation, 30*time.Second), func() {
 		if !c.proven.Load() {
 			c.count(closedProbation)
 			c.finish(errProbation)
@@ -127,6 +144,35 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 	})
 	defer probation.Stop()
 	c.serve(ctx, nc)
+}
+
+// handshake does those of TLS and WebSocket, unless the address has too many
+// connections or is banned. It returns what MSRP is spoken on.
+func (c *conn) handshake(ctx context.Context, nc net.Conn) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, or(c.r.cfg().Limits.Handshake, 10*time.Second))
+	defer cancel()
+	c.remote = addrPort(nc.RemoteAddr())
+	if !c.proxied() {
+		if err := c.admit(); err != nil {
+			return nc, err
+		}
+	}
+	begun := time.Now()
+	if err := transport.Handshake(ctx, nc, -1); err != nil {
+		return nc, fmt.Errorf("%w: %w", errTLS, err)
+	}
+	c.describe(nc)
+	if c.secure {
+		c.group.handshakes.Add(time.Since(begun))
+	}
+	if !c.l.isWebSocket() {
+		return nc, nil
+	}
+	ws, err := c.upgrade(ctx, nc)
+	if err != nil {
+		return nc, err
+	}
+	return ws, nil
 }
 
 // describe takes what hooks may want to know.
@@ -168,7 +214,7 @@ func (c *conn) serve(ctx context.Context, nc net.Conn) {
 // watchIdle closes the connection when it holds no session and was silent for
 // too long (RFC 4976 §6.5). The timer sets itself anew.
 func (c *conn) watchIdle() *time.Timer {
-	max := or(c.r.cfg.Limits.Idle, time.Hour)
+	max := or(c.r.cfg().Limits.Idle, time.Hour)
 	if max < 0 {
 		return time.NewTimer(0)
 	}
@@ -211,6 +257,7 @@ func (r *Relay) forget(c *conn) []*session {
 	defer r.mu.Unlock()
 	c.gone.Store(true)
 	delete(r.conns, c)
+	c.leave()
 	if r.targets[c.target] == c {
 		delete(r.targets, c.target)
 	}
@@ -233,6 +280,9 @@ func (r *Relay) forget(c *conn) []*session {
 
 func (c *conn) logEnd(err error) {
 	rule, bad := msrp.IsPeerFault(err)
+	if errors.Is(err, transport.ErrWebSocket) {
+		rule, bad = "websocket", true
+	}
 	switch {
 	case err == io.EOF || errors.Is(err, errStopped) || errors.Is(err, msrp.ErrClosed):
 		c.log.Debug("connection closed", "why", err)
@@ -257,9 +307,9 @@ type target struct {
 // this relay itself: the one that it came to, or as which it was dialled.
 func (c *conn) listener() *Listener {
 	if c.l == nil {
-		return c.r.listeners[c.target.as]
+		return c.r.cfg().listeners[c.target.as]
 	}
-	return c.l
+	return c.r.cfg().rules(c.l)
 }
 
 // dial returns the connection to a next hop, opening one for client c if there
@@ -271,12 +321,12 @@ func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr, 
 	t := target{secure: u.Secure, host: strings.ToLower(u.Host), port: u.Port, source: source}
 	tt := transport.Target{Host: u.Host, Port: u.Port, Secure: u.Secure, Source: source}
 	if u.Secure {
-		t.as, tt.TLS = as.Name, r.dialTLS[as.Name]
+		t.as, tt.TLS = as.Name, r.cfg().dialTLS[as.Name]
 	}
 	if iface != nil {
 		t.iface, tt.Allow = iface.Name, iface.Allow
 	}
-	if r.cfg.Dialer == nil {
+	if r.cfg().Dialer == nil {
 		return nil, errors.New("no dialer")
 	}
 	r.mu.Lock()
@@ -290,14 +340,14 @@ func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr, 
 	if until := r.unreached[t]; time.Now().Before(until) {
 		return nil, errors.New("was not reached a moment ago")
 	}
-	if c.opened >= or(r.cfg.Limits.DialledBy, 64) {
+	if c.opened >= or(r.cfg().Limits.DialledBy, 64) {
 		return nil, &denial{refusedLimit, 403, "Too many connections to next hops"}
 	}
-	if len(r.targets) >= or(r.cfg.Limits.Dialled, 5000) && !r.retireIdle() {
+	if len(r.targets) >= or(r.cfg().Limits.Dialled, 5000) && !r.retireIdle() {
 		return nil, &denial{refusedLimit, 403, "Too many connections to next hops"}
 	}
 	out := r.newConn(nil)
-	out.target, out.opener = t, c
+	out.target, out.iface, out.opener = t, iface, c
 	c.opened++
 	out.log = out.log.With("next_hop", fmt.Sprintf("%s:%d", t.host, t.port))
 	out.proven.Store(true)
@@ -338,16 +388,16 @@ func (r *Relay) notReached(t target) {
 		}
 	}
 	if len(r.unreached) < 1000 {
-		r.unreached[t] = now.Add(or(r.cfg.Limits.DialAgain, 5*time.Second))
+		r.unreached[t] = now.Add(or(r.cfg().Limits.DialAgain, 5*time.Second))
 	}
 }
 
 // connect connects a dialled conn and serves it.
 func (c *conn) connect(t transport.Target) {
 	defer c.r.dialled.Done()
-	ctx, cancel := context.WithTimeout(c.r.ctx, or(c.r.cfg.Limits.Dial, 15*time.Second))
+	ctx, cancel := context.WithTimeout(c.r.ctx, or(c.r.cfg().Limits.Dial, 15*time.Second))
 	begun := time.Now()
-	nc, err := c.r.cfg.Dialer.Dial(ctx, t)
+	nc, err := c.r.cfg().Dialer.Dial(ctx, t)
 	cancel()
 	if err != nil {
 		c.r.dialsFailed.Add(time.Since(begun))
@@ -361,6 +411,17 @@ func (c *conn) connect(t transport.Target) {
 	c.r.dials.Add(time.Since(begun))
 	c.describe(nc)
 	c.serve(c.r.ctx, nc)
+}
+
+// lose takes a connection that was found closed out of the tables by which next
+// hops are found, in case that its end has not done so yet.
+func (r *Relay) lose(c *conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.gone.Store(true)
+	if r.targets[c.target] == c {
+		delete(r.targets, c.target)
+	}
 }
 
 // unreachable marks the end of a connection that never began.
@@ -388,7 +449,7 @@ func (c *conn) failed() {
 	if c.proven.Load() {
 		return
 	}
-	if c.failures++; c.failures >= or(c.r.cfg.Limits.Failures, 10) {
+	if c.failures++; c.failures >= or(c.r.cfg().Limits.Failures, 10) {
 		c.count(closedFailures)
 		c.finish(errFailures)
 	}

@@ -21,8 +21,12 @@ type current struct {
 
 // ServePiece implements [msrp.Handler].
 func (c *conn) ServePiece(_ *msrp.Conn, p *msrp.Piece) {
+	if c.r.settling.Load() && (!p.First || !p.Head.Is("REPORT")) {
+		c.serveSettling(p)
+		return
+	}
 	if !p.First {
-		if t := c.cur.transfer; t != nil {
+		if t := c.cur.transfer; t != nil && (t.rt.toll == nil || c.payMore(t, p)) {
 			c.continueTransfer(t, p)
 		}
 		return
@@ -39,14 +43,31 @@ func (c *conn) ServePiece(_ *msrp.Conn, p *msrp.Piece) {
 			return
 		}
 	}
-	switch {
-	case !h.Is("SEND"):
-		c.forwardOther(rt, p)
-	case p.Last:
-		c.forwardWhole(rt, p)
-	default:
-		c.startTransfer(rt, p)
+	if rt.toll != nil && !c.pay(rt, p) {
+		return
 	}
+	if c.forward(rt, p) {
+		return
+	}
+	// The connection has ended a moment ago, and nothing was sent: there may be
+	// another way.
+	lost := rt.out
+	c.r.lose(lost)
+	if rt = c.resolve(p); rt != nil && (rt.out == lost || !c.forward(rt, p)) {
+		c.refuse(h, refusedUnreachable, 481, "")
+	}
+}
+
+// forward forwards a request, or a long chunk's first piece, or answers it. It
+// reports false if it did neither, as rt.out is closed.
+func (c *conn) forward(rt *route, p *msrp.Piece) bool {
+	switch {
+	case !p.Head.Is("SEND"):
+		return c.forwardOther(rt, p)
+	case p.Last && len(p.Body) <= rt.out.chunk:
+		return c.forwardWhole(rt, p)
+	}
+	return c.startTransfer(rt, p)
 }
 
 // refuse answers a request with an error, if it wants one: a REPORT never is
@@ -78,20 +99,20 @@ func (c *conn) refuseSyntax(h *msrp.Head, err error) {
 
 // forwardWhole forwards a SEND that is there whole: the hot path. All but
 // Failure-Report "no" wait for a response (RELAY-110).
-func (c *conn) forwardWhole(rt *route, p *msrp.Piece) {
+func (c *conn) forwardWhole(rt *route, p *msrp.Piece) bool {
 	h := p.Head
 	rng, ok := outRange(p)
 	if !ok {
 		c.refuse(h, refusedSyntax, 400, "Bad Byte-Range total")
-		return
+		return true
 	}
 	rq := msrp.Request{
 		Method: h.Method, Paths: rt.paths, Before: h.Before, Range: rng, After: h.After,
 		Body: p.Body, HasBody: p.HasBody, Flag: p.Flag, Arrived: c.m.LastRead(),
 	}
-	if rq.HeadSize() > c.r.maxHead {
+	if rq.HeadSize() > c.r.cfg().maxHead {
 		c.refuse(h, refusedSyntax, 400, "Head too large to be forwarded")
-		return
+		return true
 	}
 	var tx *msrp.Transaction
 	if c.awaits(rt.out, h) {
@@ -102,22 +123,26 @@ func (c *conn) forwardWhole(rt *route, p *msrp.Piece) {
 		rq.Wait = c.patience(rt.out)
 		err = c.patient(rt.out, rt.out.m.Send(&rq, tx))
 	}
-	if err != nil {
-		c.refuseForward(h, err)
-		return
+	switch {
+	case err == msrp.ErrFull:
+		c.refuse(h, refusedSlow, 413, "Receiver too slow")
+		return true
+	case err != nil:
+		return false
 	}
 	if rt.out.slow.Load() {
 		rt.out.slow.Store(false) // it had room, so it has read
 	}
 	c.m.Touch(rt.out.m)
 	c.accept(h)
+	return true
 }
 
 // awaits reports whether a response to h is worth remembering its request for.
 // Success is never answered where Failure-Report is "partial", so that each such
 // request is remembered for 30 s (RELAY-110); they must not take the room of others.
 func (c *conn) awaits(out *conn, h *msrp.Head) bool {
-	return h.WantsOK() || h.Failure == msrp.Partial && out.m.Pending() < or(c.r.cfg.Limits.Conn.Pending, 1<<16)/2
+	return h.WantsOK() || h.Failure == msrp.Partial && out.m.Pending() < or(c.r.cfg().Limits.Conn.Pending, 1<<16)/2
 }
 
 // outRange returns the Byte-Range that a chunk goes out with: the octets really
@@ -155,22 +180,13 @@ func (c *conn) accept(h *msrp.Head) {
 	}
 }
 
-// refuseForward answers a request that could not be queued for the next hop.
-func (c *conn) refuseForward(h *msrp.Head, err error) {
-	if errors.Is(err, msrp.ErrFull) {
-		c.refuse(h, refusedSlow, 413, "Receiver too slow")
-		return
-	}
-	c.refuse(h, refusedUnreachable, 481, "")
-}
-
 // patience is how long c waits for room at out. While it waits, nothing is read
 // from c: that is how a slow receiver slows its senders down. If c sends to
 // others, too, the wait is short; and a receiver that was waited for in vain is
 // not waited for again before it has read something.
 func (c *conn) patience(out *conn) time.Duration {
 	c.m.FlushTouched()
-	switch lim := &c.r.cfg.Limits; {
+	switch lim := &c.r.cfg().Limits; {
 	case out.slow.Load():
 		return 0
 	case c.sendsToOthers(out):
@@ -185,7 +201,7 @@ func (c *conn) patient(out *conn, err error) error {
 	switch {
 	case err == nil:
 		out.slow.Store(false)
-	case err == msrp.ErrFull && c.r.cfg.Limits.CloseSlow:
+	case err == msrp.ErrFull && c.r.cfg().Limits.CloseSlow:
 		c.count(closedSlow)
 		out.m.Close(errSlow)
 	case err == msrp.ErrFull:
@@ -225,16 +241,16 @@ type transfer struct {
 }
 
 // startTransfer begins to forward a long chunk.
-func (c *conn) startTransfer(rt *route, p *msrp.Piece) {
+func (c *conn) startTransfer(rt *route, p *msrp.Piece) bool {
 	h := p.Head
 	t := &transfer{
 		rt: rt, from: c, rng: h.Range, wantOK: h.WantsOK(), owner: rt.reporter(h),
 		tid: msrp.MakeIdent(h.TID), to: bytes.Clone(h.From.First()), own: bytes.Clone(h.To.First()),
 	}
 	rq := msrp.Request{Paths: rt.paths, Before: h.Before, After: h.After, Range: h.Range}
-	if rq.HeadSize() > c.r.maxHead {
+	if rq.HeadSize() > c.r.cfg().maxHead {
 		c.refuse(h, refusedSyntax, 400, "Head too large to be forwarded")
-		return
+		return true
 	}
 	var tx *msrp.Transaction
 	if c.awaits(rt.out, h) {
@@ -242,22 +258,23 @@ func (c *conn) startTransfer(rt *route, p *msrp.Piece) {
 	}
 	t.stream = rt.out.m.NewStream(&rq, tx)
 	c.cur.transfer = t
-	c.continueTransfer(t, p)
+	return c.continueTransfer(t, p)
 }
 
-// continueTransfer forwards the next piece of a long chunk.
-func (c *conn) continueTransfer(t *transfer, p *msrp.Piece) {
+// continueTransfer forwards the next piece of a long chunk. It reports false if
+// rt.out was closed before the first.
+func (c *conn) continueTransfer(t *transfer, p *msrp.Piece) bool {
 	t.got += int64(len(p.Body))
 	if failed := t.hasFailed(); failed != 0 {
 		// It was answered when it failed; the rest of it is dropped, and the next
 		// hop told that no more comes (CORE-91).
 		c.stopTransfer(t, msrp.Abort)
-		return
+		return true
 	}
 	if t.rng.Total != msrp.Unknown && t.rng.Start+t.got-1 > t.rng.Total {
 		c.stopTransfer(t, msrp.Abort)
 		t.refuse(refusedSyntax, 400, "Bad Byte-Range total")
-		return
+		return true
 	}
 	flag := msrp.Flag(0)
 	if p.Last {
@@ -277,6 +294,9 @@ func (c *conn) continueTransfer(t *transfer, p *msrp.Piece) {
 	case err == msrp.ErrFull:
 		c.stopTransfer(t, msrp.Abort)
 		t.refuse(refusedSlow, 413, "Receiver too slow")
+	case err != nil && !t.begun:
+		c.cur.transfer = nil
+		return false
 	case err != nil:
 		c.cur.transfer = nil
 		t.refuse(refusedUnreachable, 481, "")
@@ -287,6 +307,7 @@ func (c *conn) continueTransfer(t *transfer, p *msrp.Piece) {
 	default:
 		c.succeeded() // it passed the guard; a long file must not be cut by probation
 	}
+	return true
 }
 
 // stopTransfer ends the outgoing chunk and drops what is left of the incoming one.

@@ -34,6 +34,7 @@ import (
 
 	"github.com/parley-msrp/parley/host/auth"
 	"github.com/parley-msrp/parley/host/hook"
+	"github.com/parley-msrp/parley/host/limit"
 	"github.com/parley-msrp/parley/host/msrp"
 	"github.com/parley-msrp/parley/host/transport"
 )
@@ -58,7 +59,12 @@ type Config struct {
 	URIKey  []byte
 	Expires Expires
 	Limits  Limits
-	Log     *slog.Logger // nil = none
+	// Addresses says what counts as one address, and who is not counted so.
+	Addresses limit.Addresses
+	// Bans counts failed AUTHs by address; closing it is up to who made it. nil =
+	// nobody is banned.
+	Bans *limit.Bans
+	Log  *slog.Logger // nil = none
 	// Trace logs the head of every frame at level Info, without credentials
 	// and with session URIs shortened.
 	Trace bool
@@ -83,7 +89,15 @@ type Listener struct {
 	// this listener's URI stands. nil = none; other relays then take this one
 	// for an endpoint.
 	Certificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
-	Hooks       Hooks
+	// MediaTypes are those that sessions of this listener may send and be sent,
+	// as in accept-types: "text/plain", "image/*", "*". Others are answered 415
+	// (RFC 4976 §9.4, RELAY-101). Default: all.
+	MediaTypes []string
+	Hooks      Hooks
+	// WebSocket counts for a URI of transport ws only. Such a listener must
+	// advertise one of transport tcp, which stands in Use-Path (RFC 7977
+	// §5.2.2, WS-24).
+	WebSocket WebSocket
 }
 
 // Hooks are the decisions of a deployment at one listener.
@@ -168,6 +182,39 @@ type Limits struct {
 	// enough. By default it is kept, and what is sent to it is refused with
 	// 413 until it reads again.
 	CloseSlow bool
+
+	// UserSessions is how many session URIs a user may hold at once, on whatever
+	// connections. 0 = any number.
+	UserSessions int
+	// AddressSessions is the same for an address. 0 = any number.
+	AddressSessions int
+	// AddressConnections is how many connections may come from one address; more
+	// are closed at once. Default: a quarter of Connections, and 100 at least, so
+	// that no address takes them all; negative = any number.
+	AddressConnections int
+	// SessionMessages is how many SENDs a minute a session may send, and how
+	// many it may be sent. Each chunk is one. Methods that are not known count, too.
+	// 0 = any number.
+	SessionMessages int64
+	// SessionBytes is the same for octets of bodies, a second.
+	SessionBytes int64
+	// UserMessages is how many SENDs a minute all sessions of a user may send
+	// together. 0 = any number.
+	UserMessages int64
+	// UserBytes is the same for octets of bodies, a second.
+	UserBytes int64
+	// Burst is how much time's worth of messages and octets may come at once.
+	// Default 10 s, and 64 KiB at least.
+	Burst time.Duration
+	// Throttle is how long nothing is read from a connection whose user sends too
+	// many octets; what would have to wait longer is refused with 413. A connection
+	// that carries several users is never kept waiting. Default 10 s; negative =
+	// not at all.
+	Throttle time.Duration
+	// Message is how many octets a message may have. 0 = any number.
+	Message int64
+	// Chunk is the same for the body of one SEND.
+	Chunk int64
 }
 
 func or[T comparable](v, def T) T {
@@ -207,6 +254,11 @@ func (c *Config) Validate() error {
 		if l.Advertise != "" && !known[l.Advertise] {
 			fault("relay: listener %q advertises %q, which is no listener", l.Name, l.Advertise)
 		}
+		if shown := c.shown(&l); shown != nil && shown.isWebSocket() {
+			fault("relay: listener %q needs to advertise one of transport tcp", l.Name)
+		} else if shown != nil && shown.URI.Secure && !l.URI.Secure {
+			fault("relay: listener %q without TLS advertises %q with it, which its clients could not use", l.Name, shown.Name)
+		}
 	}
 	names := map[string]bool{}
 	for _, i := range c.Interfaces {
@@ -217,15 +269,37 @@ func (c *Config) Validate() error {
 		if i.Listener != "" && !known[i.Listener] {
 			fault("relay: interface %q: %q is no listener", i.Name, i.Listener)
 		}
+		if l := c.listener(i.Listener); l != nil && l.isWebSocket() {
+			fault("relay: interface %q: nobody can be reached at the WebSockets of %q", i.Name, i.Listener)
+		}
 	}
 	if c.URIKey != nil && len(c.URIKey) != 32 {
 		fault("relay: URIKey has %d octets, not 32", len(c.URIKey))
+	}
+	if err := c.Addresses.Validate(); err != nil {
+		fault("relay: addresses: %w", err)
 	}
 	e := c.expires()
 	if e.Min <= 0 || e.Default < e.Min || e.Max < e.Default {
 		fault("relay: expires must grow from min (%v) by default (%v) to max (%v)", e.Min, e.Default, e.Max)
 	}
 	return errors.Join(errs...)
+}
+
+func (c *Config) listener(name string) *Listener {
+	i := slices.IndexFunc(c.Listeners, func(l Listener) bool { return l.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &c.Listeners[i]
+}
+
+// shown returns the listener whose URI clients of l get.
+func (c *Config) shown(l *Listener) *Listener {
+	if l.Advertise != "" {
+		return c.listener(l.Advertise)
+	}
+	return l
 }
 
 func (c *Config) expires() Expires {
@@ -239,19 +313,16 @@ func (c *Config) expires() Expires {
 // A Relay forwards MSRP between the connections it is given and those it opens.
 type Relay struct {
 	// Set by New, then read-only.
-	cfg        Config
-	expires    Expires
-	maxHead    int // of what is forwarded: it must be read by a relay with the same limits
-	log        *slog.Logger
-	listeners  map[string]*Listener
-	interfaces map[string]*Interface
-	offers     []hook.Interface
-	ctx        context.Context // ends dialled connections
-	cancel     context.CancelFunc
-	seal       cipher.AEAD // of session URIs; nil = they are random
-	epoch      uint64      // makes the numbers of connections new in each process
-	dialTLS    map[string]*tls.Config
-	groups     map[string]*group // by listener, and Dialled
+	log    *slog.Logger
+	ctx    context.Context // ends dialled connections
+	cancel context.CancelFunc
+	seal   cipher.AEAD // of session URIs; nil = they are random
+	epoch  uint64      // makes the numbers of connections new in each process
+
+	now       atomic.Pointer[setup] // swapped whole by Reload, which reloading is for
+	reloading sync.Mutex            // taken before mu
+	draining  atomic.Bool           // after Drain
+	settling  atomic.Bool           // after Settle has begun
 
 	dials, dialsFailed msrp.Durations
 
@@ -264,6 +335,8 @@ type Relay struct {
 	unreached map[target]time.Time // next hops not to be tried before
 	sessions  map[string]*entry    // by session-id
 	inner     map[string]*inner    // relays through which session URIs were given, by name
+	accounts  map[string]*account  // by user
+	places    map[netip.Prefix]*place
 }
 
 // New returns a relay; Close must be called when it is no longer served.
@@ -271,12 +344,14 @@ func New(cfg Config) (*Relay, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	cfg.Listeners, cfg.Interfaces = slices.Clone(cfg.Listeners), slices.Clone(cfg.Interfaces)
 	r := &Relay{
-		cfg: cfg, expires: cfg.expires(), log: cfg.Log, maxHead: or(cfg.Limits.Conn.Head, 16<<10) - 512,
-		groups: map[string]*group{Dialled: newGroup(Dialled)}, listeners: map[string]*Listener{}, interfaces: map[string]*Interface{},
+		log:   cfg.Log,
 		conns: map[*conn]struct{}{}, targets: map[target]*conn{}, unreached: map[target]time.Time{}, sessions: map[string]*entry{},
-		inner: map[string]*inner{}, epoch: rand.Uint64(), dialTLS: map[string]*tls.Config{},
+		inner: map[string]*inner{}, epoch: rand.Uint64(),
+		accounts: map[string]*account{}, places: map[netip.Prefix]*place{},
 	}
+	r.now.Store(newSetup(cfg, nil))
 	if cfg.URIKey != nil {
 		r.seal = newSeal(cfg.URIKey)
 	}
@@ -284,22 +359,6 @@ func New(cfg Config) (*Relay, error) {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
-	for _, l := range cfg.Listeners {
-		r.listeners[l.Name], r.groups[l.Name] = &l, newGroup(l.Name)
-		r.dialTLS[l.Name] = cfg.DialTLS
-		if l.Certificate != nil {
-			t := cfg.DialTLS.Clone()
-			if t == nil {
-				t = new(tls.Config)
-			}
-			t.GetClientCertificate = l.Certificate
-			r.dialTLS[l.Name] = t
-		}
-	}
-	for _, i := range cfg.Interfaces {
-		r.interfaces[i.Name] = &i
-		r.offers = append(r.offers, hook.Interface{Name: i.Name, Address: i.Address, Listener: i.Listener})
-	}
 	return r, nil
 }
 
@@ -307,7 +366,7 @@ func New(cfg Config) (*Relay, error) {
 // done; then it refuses new ones, writes what is queued, and returns when all
 // are closed.
 func (r *Relay) Serve(ctx context.Context, listener string, ln net.Listener) error {
-	l := r.listeners[listener]
+	l := r.cfg().listeners[listener]
 	if l == nil {
 		ln.Close()
 		return fmt.Errorf("relay: no listener %q", listener)
@@ -327,8 +386,9 @@ func (r *Relay) Close() {
 // own returns the listener whose authority u has, if any. withoutPort accepts
 // a URI that has no port (RFC 4976 §8: only in the To-Path of an AUTH, RELAY-20).
 func (r *Relay) own(u *msrp.URI, withoutPort bool) *Listener {
-	for i := range r.cfg.Listeners {
-		l := &r.cfg.Listeners[i]
+	ls := r.cfg().Listeners
+	for i := range ls {
+		l := &ls[i]
 		if l.URI.Secure != u.Secure || !strings.EqualFold(l.URI.Transport, u.Transport) {
 			continue
 		}
@@ -336,7 +396,7 @@ func (r *Relay) own(u *msrp.URI, withoutPort bool) *Listener {
 			continue
 		}
 		if msrp.EqualHost(u.Host, l.URI.Host) || slices.ContainsFunc(l.Aliases, func(a string) bool { return msrp.EqualHost(u.Host, a) }) {
-			return r.listeners[l.Name]
+			return l
 		}
 	}
 	return nil
@@ -378,6 +438,9 @@ func (r *Relay) Check() error {
 	}
 	if entries != len(r.sessions) {
 		errs = append(errs, fmt.Errorf("%d session URIs in the table, %d on connections", len(r.sessions), entries))
+	}
+	if err := r.checkCounts(); err != nil {
+		errs = append(errs, err)
 	}
 	for t, c := range r.targets {
 		if _, ok := r.conns[c]; !ok || c.target != t {

@@ -69,7 +69,7 @@ func failure(r msrp.Result) (code int, comment string) {
 // forwardOther forwards a request that is neither SEND nor for this relay:
 // REPORT, AUTH to another relay, and methods that are not known here (RFC 4976
 // §6.4.2, RELAY-102). There is no answer from here.
-func (c *conn) forwardOther(rt *route, p *msrp.Piece) {
+func (c *conn) forwardOther(rt *route, p *msrp.Piece) bool {
 	h := p.Head
 	rq := msrp.Request{
 		Method: h.Method, Paths: rt.paths, Before: h.Before, After: h.After,
@@ -78,9 +78,9 @@ func (c *conn) forwardOther(rt *route, p *msrp.Piece) {
 	if h.HasRange {
 		rq.Range = h.Range
 	}
-	if rq.HeadSize() > c.r.maxHead {
+	if rq.HeadSize() > c.r.cfg().maxHead {
 		c.refuse(h, refusedSyntax, 400, "Head too large to be forwarded")
-		return
+		return true
 	}
 	var tx *msrp.Transaction
 	if !h.Is("REPORT") {
@@ -96,11 +96,14 @@ func (c *conn) forwardOther(rt *route, p *msrp.Piece) {
 	case err == nil:
 		c.m.Touch(rt.out.m)
 		c.succeeded()
-	case tx == nil:
-		c.count(droppedReport)
+	case err != msrp.ErrFull && tx != nil:
+		return false
+	case tx != nil:
+		c.refuse(h, refusedSlow, 413, "Receiver too slow")
 	default:
-		c.refuseForward(h, err)
+		c.count(droppedReport) // it is gone, or does not read
 	}
+	return true
 }
 
 // inTransit is a request that was forwarded and whose response goes back under
@@ -124,7 +127,8 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 	if o.answer && r.Code == 401 && in.cert == nil && in.l != nil && !bytes.Contains(bytes.ToLower(r.Head.After), []byte("stale=true")) {
 		// RFC 4976 §6.3 (RELAY-39): the same as for AUTHs to this relay, and
 		// likewise not of other relays (RELAY-40).
-		if int(in.transit.Add(1)) >= or(in.r.cfg.Limits.AuthFailures, 5) {
+		in.accuse(false)
+		if int(in.transit.Add(1)) >= or(in.r.cfg().Limits.AuthFailures, 5) {
 			defer in.finish(errFailures)
 		}
 	}
@@ -145,7 +149,7 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 		headers = append(append(bytes.Clone(h.Before), "Byte-Range: "...), h.Range.String()+"\r\n"...)
 		headers = append(headers, h.After...)
 	}
-	if len(to)+len(from)+len(headers)+len(h.Comment)+128 > in.r.maxHead {
+	if len(to)+len(from)+len(headers)+len(h.Comment)+128 > in.r.cfg().maxHead {
 		in.count(droppedResponse)
 		return
 	}

@@ -18,17 +18,21 @@ type route struct {
 	// Set by resolve, then read-only.
 	in       *conn
 	out      *conn
+	setup    *setup                 // that decided it
 	sessions [maxLocalHops]*session // whose URIs lead To-Path
 	hops     int
-	paths    []byte // To-Path and From-Path for the next hop
-	pushed   int    // URIs that were put before From-Path
+	paths    []byte   // To-Path and From-Path for the next hop
+	pushed   int      // URIs that were put before From-Path
+	sender   *session // whose client sends on it; nil = a peer does
+	receiver *session // whose client is sent to; nil = a next hop is
+	toll     *toll    // nil = no limits
 
 	all, partial *reporter // apart from the route, which they outlive
 }
 
-// live reports whether the route still leads where it did.
+// live reports whether the route still leads where it did, by the same rules.
 func (rt *route) live() bool {
-	if rt.out.gone.Load() {
+	if rt.out.gone.Load() || rt.setup != rt.in.r.cfg() {
 		return false
 	}
 	for _, s := range rt.sessions[:rt.hops] {
@@ -69,7 +73,7 @@ func (c *conn) resolve(p *msrp.Piece) *route {
 		c.refuseSyntax(h, err)
 		return nil
 	}
-	if max(len(h.To), len(h.From)) > or(c.r.cfg.Limits.Path, 2<<10) {
+	if max(len(h.To), len(h.From)) > or(c.r.cfg().Limits.Path, 2<<10) {
 		// Every answer would repeat it, and every next hop make it longer.
 		c.count(refusedSyntax)
 		c.finish(errPath)
@@ -105,12 +109,12 @@ func (c *conn) resolve(p *msrp.Piece) *route {
 		var d *denial
 		if !errors.As(err, &d) {
 			c.log.Info("no way to the next hop", "err", err)
-			d = &denial{refusedUnreachable, 481, ""}
+			d = &denial{refusedUnreachable, 408, "Next hop not reached"}
 		}
 		c.refuse(h, d.why, d.code, d.comment)
 		return nil
 	}
-	if len(c.routes) >= or(c.r.cfg.Limits.Routes, 256) {
+	if len(c.routes) >= or(c.r.cfg().Limits.Routes, 256) {
 		clear(c.routes)
 	}
 	c.routes[string(h.Paths)] = rt
@@ -132,12 +136,13 @@ func (c *conn) refuseHere(h *msrp.Head, e *entry) {
 // walk takes our URIs off the front of To-Path, each under the open-relay guard:
 // "the first To-Path URI is one that this relay created", and either the next
 // hop is the way back to its client (a), or the request comes from that client
-// (b) (RFC 4976 §6.4, RELAY-43).
+// (b) (RFC 4976 §6.4, RELAY-43). For clients on WebSockets it is the same
+// (RFC 7977 §5.1, WS-31); what stands further right is not looked at (WS-25).
 func (c *conn) walk(h *msrp.Head, e *entry) (*route, error) {
 	from := msrp.Path(bytes.Clone(h.From))
 	own := bytes.Clone(h.To.First())
 	rt := &route{
-		in: c, all: &reporter{in: c, from: from, own: own}, partial: &reporter{in: c, from: from, own: own, partial: true},
+		in: c, setup: c.r.cfg(), all: &reporter{in: c, from: from, own: own}, partial: &reporter{in: c, from: from, own: own, partial: true},
 	}
 	to := h.To.Rest()
 	local := false // the hop before was this relay itself
@@ -154,6 +159,7 @@ func (c *conn) walk(h *msrp.Head, e *entry) (*route, error) {
 			if !local && !s.comesFrom(c, h.From) {
 				s.meet(h.From.First(), c)
 			}
+			rt.receiver = s
 			if rt.out, err = s.wayBack(c); err != nil {
 				return nil, err
 			}
@@ -164,6 +170,7 @@ func (c *conn) walk(h *msrp.Head, e *entry) (*route, error) {
 			return nil, &denial{refusedGuard, 403, "Not your session"}
 		}
 		// (b): from the client itself, who may send anywhere.
+		rt.sender = s
 		ours := c.r.own(&next, false)
 		if ours == nil {
 			w, err := c.nextHop(s, &next, h)
@@ -183,6 +190,7 @@ func (c *conn) walk(h *msrp.Head, e *entry) (*route, error) {
 		local = true
 	}
 	rt.paths = msrp.AppendPaths(nil, to, from, nil)
+	rt.toll = rt.newToll()
 	return rt, nil
 }
 
@@ -235,7 +243,7 @@ func (c *conn) exit(s *session, next *msrp.URI, h *msrp.Head) (*exit, error) {
 	key := next.String()
 	s.mu.Lock()
 	x := s.exits[key]
-	full := len(s.exits) >= or(c.r.cfg.Limits.Peers, 32)
+	full := len(s.exits) >= or(c.r.cfg().Limits.Peers, 32)
 	s.mu.Unlock()
 	if x != nil {
 		return x, nil

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/parley-msrp/parley/host/hook"
+	"github.com/parley-msrp/parley/host/limit"
 	"github.com/parley-msrp/parley/host/msrp"
 )
 
@@ -23,15 +25,20 @@ type session struct {
 	back     atomic.Pointer[msrp.URI] // the first URI on that way: From-Path of the AUTH (RELAY-115); see leadsBack
 	backSum  [16]byte                 // its fingerprint
 	user     string
-	listener *Listener // where the AUTH came in
+	listener *Listener // where the AUTH came in, as it was then
 	main     *entry    // what Use-Path shows
 	expires  time.Time
 	timer    *time.Timer
+	out, in  *limit.Meter // of what it sends and what it is sent; nil = no limit
+	ofUser   *limit.Meter // of what its user sends
+	message  int64        // octets of the largest; 0 = no limit
 
 	dead atomic.Bool
 
 	// Guarded by r.mu.
 	entries []*entry // main and the fronts
+	account *account // set once
+	place   *place   // likewise; nil = nowhere
 
 	mu         sync.Mutex        // guards what follows
 	attributes map[string]string // labels by hooks, for hooks; the map itself is never changed
@@ -79,32 +86,40 @@ func (r *Relay) enter(s *session, l *Listener, id string) *entry {
 }
 
 // newSession opens a session on c, or for a client behind the relay that c is
-// of. It reports false when there are too many.
-func (r *Relay) newSession(c *conn, s *session, relay string, l *Listener, lifetime time.Duration) bool {
+// of, unless there are too many.
+func (r *Relay) newSession(c *conn, s *session, relay string, l *Listener, lifetime time.Duration, lim *hook.Limits) *denial {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.r, s.log = r, c.log
+	if relay == "" {
+		s.place = c.place
+	}
+	if d := r.crowded(s, lim); d != nil {
+		return d
+	}
+	full := &denial{refusedLimit, 403, "Too many sessions on this connection"}
 	switch {
 	case c.gone.Load():
-		return false
+		return full
 	case relay != "":
 		s.log = c.log.With("relay", relay)
 		if !r.hold(s, relay) {
-			return false
+			return full
 		}
 		s.via.met(c)
-	case len(c.sessions) >= or(r.cfg.Limits.Sessions, 1000):
-		return false
+	case len(c.sessions) >= or(r.cfg().Limits.Sessions, 1000):
+		return full
 	default:
 		s.conn = c
 		c.sessions[s] = struct{}{}
 	}
+	r.enrol(s, lim)
 	s.expires = time.Now().Add(lifetime)
 	s.main = r.newEntry(s, l)
 	s.began()
 	// RFC 4976 §6.3 (RELAY-61): the URI is invalid after its time.
 	s.timer = time.AfterFunc(lifetime, func() { s.end("expired") })
-	return true
+	return nil
 }
 
 // label sets attributes, up to maxAttributes and maxLabels in all.
@@ -145,7 +160,7 @@ const (
 )
 
 // group is what s is counted in: the listener where its AUTH came in.
-func (s *session) group() *group { return s.r.groups[s.listener.Name] }
+func (s *session) group() *group { return s.r.cfg().groups[s.listener.Name] }
 
 // began counts s. r.mu is held.
 func (s *session) began() {
@@ -179,6 +194,7 @@ func (s *session) drop() bool {
 	} else {
 		delete(s.conn.sessions, s)
 	}
+	s.r.resign(s)
 	return true
 }
 
@@ -208,7 +224,7 @@ func (s *session) front(l *Listener) *entry {
 	s.r.mu.Lock()
 	defer s.r.mu.Unlock()
 	for _, e := range s.entries {
-		if e.listener == l {
+		if e.listener.Name == l.Name {
 			return e
 		}
 	}
@@ -222,11 +238,14 @@ func (s *session) front(l *Listener) *entry {
 func (s *session) frontFor(out *conn) *entry {
 	l := out.l
 	if l == nil {
-		if i := s.r.interfaces[out.target.iface]; i != nil {
-			l = s.r.listeners[i.Listener]
+		if out.iface != nil {
+			l = s.r.cfg().listeners[out.iface.Listener]
 		}
 	}
-	if l == nil || l == s.main.listener {
+	if l == nil {
+		return s.main
+	}
+	if l = s.r.shown(l); l.Name == s.main.listener.Name {
 		return s.main
 	}
 	return s.front(l)
@@ -253,13 +272,13 @@ func (s *session) meet(name []byte, c *conn) {
 	if old := s.peers[uri]; old != nil && !old.gone.Load() {
 		return
 	}
-	if len(s.peers) >= or(s.r.cfg.Limits.Peers, 32) {
+	if len(s.peers) >= or(s.r.cfg().Limits.Peers, 32) {
 		for u, old := range s.peers {
 			if old.gone.Load() {
 				delete(s.peers, u)
 			}
 		}
-		if len(s.peers) >= or(s.r.cfg.Limits.Peers, 32) {
+		if len(s.peers) >= or(s.r.cfg().Limits.Peers, 32) {
 			return
 		}
 	}

@@ -29,6 +29,7 @@ const (
 	refusedSlow                      // 413: the receiver does not keep up
 	refusedUnreachable               // 481: no way to the next hop
 	refusedMethod                    // 501
+	refusedDraining                  // 403 to AUTH, 481 to all else at the end
 	refusedRelay                     // a relay without proof, or that is denied: 403, closed
 	closedProbation
 	closedFailures
@@ -38,13 +39,35 @@ const (
 	reportsMade
 	droppedResponse
 	droppedReport
+	refusedHandshake // of a WebSocket
+
+	refusedUserSessions    // 403
+	refusedAddressSessions // 403
+	refusedBanned          // 403: AUTH from a banned address
+	refusedSessionMessages // 413, as all that follow
+	refusedSessionBytes
+	refusedUserMessages
+	refusedUserBytes
+	refusedPeerMessages // too many to a session
+	refusedPeerBytes
+	refusedMessage // too large
+	refusedChunk
+	refusedType   // 415
+	closedBanned  // a new connection from a banned address
+	closedAddress // too many connections from one address
+	madeBan
+	delayedAuth // the answer to a wrong password was held back
+	throttled   // nothing was read for a while: too many bytes
 	reasons
 )
 
 var reasonNames = [reasons]string{
 	"syntax", "foreign", "unknown_session", "guard", "hook", "credentials", "challenge", "limit", "slow_receiver",
-	"unreachable", "method", "relay", "probation", "failures", "idle", "connections", "closed_slow_receiver", "report_made",
-	"response_dropped", "report_dropped",
+	"unreachable", "method", "draining", "relay", "probation", "failures", "idle", "connections", "closed_slow_receiver", "report_made",
+	"response_dropped", "report_dropped", "handshake",
+	"user_sessions", "address_sessions", "ban_auth", "session_messages", "session_bytes", "user_messages", "user_bytes",
+	"peer_messages", "peer_bytes", "message_size", "chunk_size", "media_type", "ban_connection", "address_connections",
+	"ban_made", "auth_delayed", "throttled",
 }
 
 // Dialled stands for a listener's name where connections to next hops are
@@ -68,13 +91,13 @@ type group struct {
 
 func newGroup(name string) *group {
 	g := &group{name: name}
-	g.closed.init("denied", "syntax", "limit", "tls_handshake", "unreachable", "network", "other", "peer", "write_timeout")
+	g.closed.init("denied", "draining", "syntax", "unreachable", "network", "other", "peer", "write_timeout")
 	for _, c := range closeReasons {
 		g.closed.init(c.name)
 	}
 	if name != Dialled {
 		g.ended.init("expired", "connection_closed", "relay_stopped")
-		g.auth.init(authOK, authChallenged, authStale, authWrong, authDenied, authError, authRelay, authLimit, authInterval, authMalformed, authInsecure)
+		g.auth.init(authOK, authChallenged, authStale, authWrong, authDenied, authError, authRelay, authLimit, authInterval, authMalformed, authInsecure, authDraining)
 	}
 	return g
 }
@@ -92,6 +115,7 @@ const (
 	authInterval   = "interval" // 423
 	authMalformed  = "malformed"
 	authInsecure   = "insecure" // no TLS
+	authDraining   = "draining"
 )
 
 // counts are counters by a name, for what happens rarely. Names come from this
@@ -129,7 +153,7 @@ func (c *conn) count(why reason) { c.group.count(why) }
 // authEnded counts how an AUTH ended, at the listener whose rules it came under.
 func (c *conn) authEnded(result string) {
 	if l := c.listener(); l != nil {
-		c.r.groups[l.Name].auth.add(result, 1)
+		c.r.cfg().groups[l.Name].auth.add(result, 1)
 	}
 }
 
@@ -144,6 +168,10 @@ var closeReasons = []struct {
 	{errProbation, "probation"},
 	{errFailures, "failures"},
 	{errIdle, "idle"},
+	{errBanned, "banned"},
+	{errCrowded, "limit"},
+	{errTLS, "tls_handshake"},
+	{errHandshake, "websocket_handshake"},
 	{errSlow, "slow_receiver"},
 	{msrp.ErrClosed, "closed"},
 	{msrp.ErrFull, "answers_not_read"},
@@ -180,20 +208,22 @@ type Stats struct {
 	Connections int               // open, dialled ones included
 	Dialled     int               // of them to next hops
 	Sessions    int               // live session URIs given to clients
+	Users       int               // who have them
+	Banned      int               // addresses, now
 	Counts      map[string]uint64 // of refusals, drops and closes, by reason, since New
 }
 
 // Stats returns the relay's counts.
 func (r *Relay) Stats() Stats {
-	s := Stats{Counts: map[string]uint64{}}
-	for _, g := range r.groups {
+	s := Stats{Banned: r.banned(), Counts: map[string]uint64{}}
+	for _, g := range r.cfg().groups {
 		for i, name := range reasonNames {
 			s.Counts[name] += g.reasons[i].Load()
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s.Connections, s.Dialled = len(r.conns), len(r.targets)
+	s.Connections, s.Dialled, s.Users = len(r.conns), len(r.targets), r.users()
 	for c := range r.conns {
 		s.Sessions += len(c.sessions)
 	}
@@ -238,6 +268,8 @@ type Snapshot struct {
 	MaxConnections   int             // Limits.Connections
 	MaxDialled       int             // Limits.Dialled
 	UnreachedTargets int             // next hops that are not tried again yet
+	Users            int             // who have sessions
+	Banned           int             // addresses, now
 }
 
 // Snapshot returns everything. It looks at each connection, but holds none of
@@ -245,17 +277,21 @@ type Snapshot struct {
 func (r *Relay) Snapshot() Snapshot {
 	s := Snapshot{
 		Dials: r.dials.Snapshot(), DialsFailed: r.dialsFailed.Snapshot(),
-		MaxConnections: or(r.cfg.Limits.Connections, 20000), MaxDialled: or(r.cfg.Limits.Dialled, 5000),
+		MaxConnections: r.cfg().Limits.connections(), MaxDialled: or(r.cfg().Limits.Dialled, 5000),
 	}
-	s.Listeners = make([]ListenerStats, 0, len(r.groups)) // so that they stay where they are
+	s.Banned = r.banned()
+	groups := r.cfg().groups
+	s.Listeners = make([]ListenerStats, 0, len(groups)) // so that they stay where they are
 	now := map[*group]*ListenerStats{}
-	for _, name := range append(slices.Sorted(maps.Keys(r.listeners)), Dialled) {
-		g := r.groups[name]
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(groups)), func(name string) bool { return name == Dialled })
+	for _, name := range append(names, Dialled) {
+		g := groups[name]
 		s.Listeners = append(s.Listeners, g.snapshot())
 		now[g] = &s.Listeners[len(s.Listeners)-1]
 	}
 	r.mu.Lock()
 	s.UnreachedTargets = len(r.unreached)
+	s.Users = r.users()
 	conns := make([]*conn, 0, len(r.conns))
 	for c := range r.conns {
 		conns = append(conns, c)
@@ -288,6 +324,24 @@ func (g *group) snapshot() ListenerStats {
 		s.Reasons[name] = g.reasons[i].Load()
 	}
 	return s
+}
+
+// users is how many have sessions. r.mu is held.
+func (r *Relay) users() (n int) {
+	for _, a := range r.accounts {
+		if a.sessions > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// banned is how many addresses are, now.
+func (r *Relay) banned() int {
+	if r.cfg().Bans == nil {
+		return 0
+	}
+	return r.cfg().Bans.Active()
 }
 
 // label makes a metric label of a short text.

@@ -189,7 +189,7 @@ func (w *world) client(listener, user string) *client {
 	return c
 }
 
-func (w *world) base(listener string) string { return w.r.listeners[listener].URI.String() }
+func (w *world) base(listener string) string { return w.r.cfg().listeners[listener].URI.String() }
 
 // auth does the two rounds of AUTH and returns Use-Path.
 func (c *client) auth(t testing.TB, to, user string, headers ...string) string {

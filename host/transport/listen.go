@@ -19,6 +19,10 @@ type ListenConfig struct {
 	// family only: "0.0.0.0:2855" is all of IPv4, "[::]:2855" all of IPv6,
 	// ":2855" both. Port 0 lets the system choose. It has no default.
 	Bind string
+	// Socket, if set, is open already, as by systemd: Bind is not used. It stays the
+	// caller's, who must not Accept from it: what Listen returns is a duplicate, so that
+	// closing that one is no farewell. It must be a *net.TCPListener.
+	Socket net.Listener
 	// TLS makes the listener's connections *tls.Conn; see ServerTLS. Default: plain TCP.
 	TLS *tls.Config
 	// Log gets one line when the listener is open. Default: none.
@@ -29,7 +33,28 @@ type ListenConfig struct {
 // has still to shake hands, in a goroutine of its own, with Handshake. ctx
 // bounds the look-up of Bind's host, not the life of the listener.
 func Listen(ctx context.Context, cfg ListenConfig) (net.Listener, error) {
-	host, _, err := net.SplitHostPort(cfg.Bind)
+	var ln net.Listener
+	var err error
+	if cfg.Socket != nil {
+		ln, err = duplicate(cfg.Socket)
+	} else {
+		ln, err = bind(ctx, cfg.Bind)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Log != nil {
+		cfg.Log.Info("listening", "address", ln.Addr().String(), "tls", cfg.TLS != nil, "inherited", cfg.Socket != nil)
+	}
+	if cfg.TLS != nil {
+		return tls.NewListener(ln, cfg.TLS), nil
+	}
+	return listener{ln}, nil
+}
+
+// bind opens a TCP listener.
+func bind(ctx context.Context, address string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
@@ -43,18 +68,37 @@ func Listen(ctx context.Context, cfg ListenConfig) (net.Listener, error) {
 		}
 	}
 	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
-	lc.SetMultipathTCP(false) // older kernels cannot peek at such a socket, which WaitRead needs
-	ln, err := lc.Listen(ctx, network, cfg.Bind)
+	lc.SetMultipathTCP(false)               // older kernels cannot peek at such a socket, which WaitRead needs
+	return lc.Listen(ctx, network, address) // an error says "listen tcp <address>" itself
+}
+
+// duplicate returns a listener of its own on the socket of ln.
+func duplicate(ln net.Listener) (net.Listener, error) {
+	tcp, ok := ln.(*net.TCPListener)
+	if !ok {
+		return nil, fmt.Errorf("listen: the socket for %s is not of TCP, but of %s", ln.Addr(), ln.Addr().Network())
+	}
+	f, err := tcp.File()
 	if err != nil {
-		return nil, err // says "listen tcp <address>" itself
+		return nil, fmt.Errorf("listen on the socket for %s: %w", ln.Addr(), err)
 	}
-	if cfg.Log != nil {
-		cfg.Log.Info("listening", "address", ln.Addr().String(), "tls", cfg.TLS != nil)
+	defer f.Close()
+	if ln, err = net.FileListener(f); err != nil {
+		return nil, fmt.Errorf("listen on the socket for %s: %w", tcp.Addr(), err)
 	}
-	if cfg.TLS != nil {
-		return tls.NewListener(ln, cfg.TLS), nil
+	return inherited{ln}, nil
+}
+
+// inherited gives the connections of a socket that others made our keep-alive, which
+// bind's have from the start.
+type inherited struct{ net.Listener }
+
+func (l inherited) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if tc, ok := nc.(*net.TCPConn); ok {
+		_ = tc.SetKeepAliveConfig(keepAlive) // it fails when the connection has ended
 	}
-	return listener{ln}, nil
+	return nc, err
 }
 
 type listener struct{ net.Listener }

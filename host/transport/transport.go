@@ -14,6 +14,9 @@
 //	d := &transport.Dialer{Guard: transport.Guard{Allow: peers}}
 //	nc, err := d.Dial(ctx, transport.Target{Host: "relay.example.com", Port: 2855, Secure: true})
 //
+//	ws, err := transport.AcceptWebSocket(ctx, nc, transport.WebSocketConfig{Protocol: "msrp"}) // after Handshake
+//	for ws.NextMessage() == nil { message, err := io.ReadAll(ws) … }
+//
 // It knows nothing of MSRP: neither URIs nor frames, nor which client
 // certificate makes a peer a relay. It does no SRV look-ups.
 //

@@ -37,6 +37,7 @@ type Plugin struct {
 	files    []string    // to watch
 	required []string    // functions that no reload may lose
 	bad      [32]byte    // digest of what was rolled back
+	ended    bool        // by Host.Discard
 }
 
 func newPlugin(h *Host, s Settings) (*Plugin, error) {
@@ -146,6 +147,9 @@ func (p *Plugin) Reload(ctx context.Context) error {
 	defer p.mu.Unlock()
 	src, err := p.readSource()
 	p.files = src.files
+	if p.ended {
+		return errClosed
+	}
 	if err != nil {
 		return err
 	}

@@ -180,6 +180,19 @@ func wasiFunctions() (map[string]api.FunctionDefinition, error) {
 
 // Load loads a plugin. The error says what is wrong with it, and where.
 func (h *Host) Load(ctx context.Context, s Settings) (*Plugin, error) {
+	p, err := h.Prepare(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if !h.Replace(append(h.Plugins(), p)) {
+		return nil, fmt.Errorf("plugin %s: %w", s.Name, errClosed)
+	}
+	return p, nil
+}
+
+// Prepare is Load of a plugin that is not yet one of Plugins: Replace makes it
+// one, or Discard ends it, and one of them must.
+func (h *Host) Prepare(ctx context.Context, s Settings) (*Plugin, error) {
 	p, err := newPlugin(h, s)
 	if err != nil {
 		return nil, fmt.Errorf("plugin %s: %w", s.Name, err)
@@ -188,15 +201,36 @@ func (h *Host) Load(ctx context.Context, s Settings) (*Plugin, error) {
 		p.store.close()
 		return nil, fmt.Errorf("plugin %s: %w", s.Name, err)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		p.close()
-		p.store.close()
-		return nil, fmt.Errorf("plugin %s: %w", s.Name, errClosed)
-	}
-	h.plugins = append(h.plugins, p)
 	return p, nil
+}
+
+// Replace makes these all plugins there are, and ends the others: calls of them
+// that run end first, later ones fail. Their stores are lost. When the host is
+// closed it ends these, and returns false.
+func (h *Host) Replace(plugins []*Plugin) bool {
+	h.mu.Lock()
+	old, closed := h.plugins, h.closed
+	if closed {
+		old, plugins = plugins, nil
+	}
+	h.plugins = slices.Clone(plugins)
+	h.mu.Unlock()
+	for _, p := range old {
+		if !slices.Contains(plugins, p) {
+			h.Discard(p)
+		}
+	}
+	return !closed
+}
+
+// Discard ends a plugin of Prepare. Its memory goes with its last call.
+func (h *Host) Discard(p *Plugin) {
+	p.mu.Lock()
+	p.ended = true // a reload that waits must not bring it back
+	p.mu.Unlock()
+	p.close()
+	p.forget()
+	p.store.close()
 }
 
 var errClosed = errors.New("plugins are closed")
@@ -208,8 +242,8 @@ func (h *Host) Plugins() []*Plugin {
 	return slices.Clone(h.plugins)
 }
 
-// Watch reloads plugins whose files change, until ctx is done; then it returns
-// nil.
+// Watch reloads the plugins there are now when their files change, until ctx is
+// done; then it returns nil.
 func (h *Host) Watch(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, p := range h.Plugins() {

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package main
+
+import "os"
+
+// drainSignals: there is none here.
+var drainSignals []os.Signal
