@@ -22,6 +22,7 @@ type Config struct {
 	PluginCache PluginCache `koanf:"plugin_cache"`
 	Relay       Relay       `koanf:"relay"`
 	Admin       Admin       `koanf:"admin"`
+	Trace       Trace       `koanf:"trace"`
 	Log         Log         `koanf:"log"`
 	Drain       Drain       `koanf:"drain"`
 	Reload      Reload      `koanf:"reload"`
@@ -34,6 +35,9 @@ type Listener struct {
 	// Bind is the address to listen on, as host:port. Default: the URI's port
 	// on loopback.
 	Bind string `koanf:"bind"`
+	// ProxyProtocol are the addresses of proxies in front of the listener, whose
+	// connections begin with a PROXY header (version 1 or 2).
+	ProxyProtocol []netip.Prefix `koanf:"proxy_protocol"`
 	// TLS is required with an msrps URI, unless a proxy does it, and not allowed with msrp.
 	TLS TLS `koanf:"tls"`
 	// Aliases are further host names by which an AUTH may address this listener.
@@ -195,6 +199,7 @@ type PluginCache struct {
 type Admin struct {
 	Bind  string `koanf:"bind"`  // host:port; default: none
 	Pprof bool   `koanf:"pprof"` // serve /debug/pprof, by which memory can be read
+	Trace bool   `koanf:"trace"` // serve /debug/trace, by which chats can be read
 }
 
 // Drain says how the server ends.
@@ -264,6 +269,8 @@ type Dial struct {
 	Deny []netip.Prefix `koanf:"deny"`
 	// CA is a PEM file of authorities to trust beside the system's.
 	CA string `koanf:"ca"`
+	// Resolver is the DNS server to ask, as address:port. Default: the system's.
+	Resolver netip.AddrPort `koanf:"resolver"`
 }
 
 // Limits bounds what peers can make the relay do; 0 stands for the default,
@@ -372,5 +379,35 @@ func (l *Limits) relay() relay.Limits {
 type Log struct {
 	Level  slog.Level `koanf:"level"`  // debug, info, warn, error; default info
 	Format string     `koanf:"format"` // auto, text or json; auto is text on a terminal
-	Trace  bool       `koanf:"trace"`  // heads of all frames, without credentials
+	Trace  bool       `koanf:"trace"`  // the frames that trace.filter lets through
+}
+
+// Trace says which frames are shown, and where; log.trace shows them in the log.
+type Trace struct {
+	Filter TraceFilter `koanf:"filter"`
+	File   TraceFile   `koanf:"file"`
+	HEP    TraceHEP    `koanf:"hep"`
+}
+
+// TraceFilter says which frames; what is set must all be true. See [trace.Filter].
+type TraceFilter struct {
+	Session  string `koanf:"session"`
+	User     string `koanf:"user"`
+	Listener string `koanf:"listener"`
+	Peer     string `koanf:"peer"` // address or prefix
+	Bodies   bool   `koanf:"bodies"`
+}
+
+// TraceFile is a pcapng file. It is appended to; at Size it becomes PATH.1.
+type TraceFile struct {
+	Path string `koanf:"path"`
+	Size Size   `koanf:"size"` // default 100 MiB
+}
+
+// TraceHEP is a Homer collector, which is sent HEPv3 over UDP.
+type TraceHEP struct {
+	Address  string `koanf:"address"` // host:port
+	ID       uint32 `koanf:"id"`      // of this agent; default 2855
+	Protocol uint8  `koanf:"protocol"`
+	KeyFile  string `koanf:"key_file"` // what authenticates this agent; default: nothing
 }

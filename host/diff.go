@@ -47,7 +47,7 @@ func needsRestart(key string) bool {
 	parts := strings.Split(key, ".")
 	switch {
 	case len(parts) >= 3 && parts[0] == "listeners":
-		return parts[2] == "uri"
+		return parts[2] == "uri" || parts[2] == "proxy_protocol"
 	case parts[0] == "plugin_cache", parts[0] == "admin":
 		return true
 	}

@@ -303,7 +303,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.mu.Unlock()
 	if s.admin != nil {
 		a := admin.New(admin.Config{
-			Relay: s.relay, Plugins: s.Plugins, Profiles: b.cfg.Admin.Pprof, Version: s.Version, Log: s.log,
+			Relay: s.relay, Plugins: s.Plugins, Profiles: b.cfg.Admin.Pprof, Frames: b.cfg.Admin.Trace, Version: s.Version, Log: s.log,
 			Checks: map[string]func() error{"serving": s.ready, "tables": s.relay.Check},
 		})
 		g.Go(func() error { return a.Serve(work, s.admin) })

@@ -23,6 +23,7 @@ import (
 	"github.com/parley-msrp/parley/host"
 	"github.com/parley-msrp/parley/host/auth"
 	"github.com/parley-msrp/parley/host/config"
+	"github.com/parley-msrp/parley/host/dnstest"
 	"github.com/parley-msrp/parley/host/msrp"
 	"github.com/parley-msrp/parley/host/msrptest"
 	"github.com/parley-msrp/parley/host/transport"
@@ -452,6 +453,48 @@ func TestTwoRelays(t *testing.T) {
 		t.Error(err)
 	}
 	if got := <-a.got; got != "hello" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestRelayBySRV: the AUTH of a client finds an outer relay, without port, by
+// SRV records; the first of them leads nowhere. What follows uses the URI that
+// the outer relay gave, with its port (RELAY-20, RELAY-23).
+func TestRelayBySRV(t *testing.T) {
+	ca := msrptest.NewAuthority(t)
+	dns := dnstest.New(t, "")
+	outer := strings.NewReplacer(
+		"relay:\n", "relay:\n  relays: {ca: DIR/ca.pem}\n",
+		"key: DIR/good.key}", "key: DIR/good.key, more: [{certificate: DIR/other.pem, key: DIR/other.key}]}\n    aliases: [other.example]",
+	).Replace(twoListeners)
+	inner := strings.Replace(twoListeners, "dial: {", `dial: {resolver: "`+dns.Addr+`", `, 1)
+	out, in := newSiteOf(t, ca, outer, nil), newSiteOf(t, ca, inner, nil)
+	dns.Add(t, fmt.Sprintf(`
+		_msrps._tcp.other.example. SRV 1 0 2855 nowhere.other.example.
+		_msrps._tcp.other.example. SRV 2 0 %d r1.other.example.
+		r1.other.example. A 127.0.0.1`, out.ports["tls"]))
+	a := in.client("tls", "alice", true, nil)
+	r := a.auth(a.use+" msrps://other.example;tcp", "alice")
+	if !r.OK() {
+		t.Fatalf("AUTH: %d %s", r.Code, r.Comment)
+	}
+	use, _ := r.Header("Use-Path")
+	own, ok := strings.CutPrefix(use, a.use+" ")
+	if !ok || !strings.Contains(own, fmt.Sprintf(":%d/", out.ports["tls"])) {
+		t.Fatalf("Use-Path: %s", use)
+	}
+	b := out.client("tls", "bob", true, nil)
+	reply := b.session()
+	if err := a.send(a.session(a.use, own, b.use, b.uri), []byte("hello"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-b.got; got != "hello" {
+		t.Errorf("%q", got)
+	}
+	if err := b.send(reply, []byte("thank you"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-a.got; got != "thank you" {
 		t.Errorf("%q", got)
 	}
 }

@@ -18,11 +18,13 @@ var mayImport = map[string][]string{
 	"host/wasm":      {"host/hook", "host/watch", "host/wasm/fuel", "sdk/abi"},
 	"host/wasm/fuel": {},
 	"host/limit":     {},
-	"host/relay":     {"host/msrp", "host/transport", "host/auth", "host/hook", "host/limit"},
-	"host/admin":     {"host/msrp", "host/relay", "host/wasm"},
+	"host/trace":     {"host/msrp"},
+	"host/relay":     {"host/msrp", "host/transport", "host/auth", "host/hook", "host/limit", "host/trace"},
+	"host/admin":     {"host/msrp", "host/relay", "host/trace", "host/wasm"},
+	"host/dnstest":   {}, // for tests
 	"host/config":    {"host", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay"},
 	"host/msrptest":  {"host/msrp", "host/transport"},
-	"host":           {"host/admin", "host/limit", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/wasm", "sdk/abi"},
+	"host":           {"host/admin", "host/limit", "host/trace", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/wasm", "sdk/abi"},
 	"sdk/abi":        {},
 	"sdk/abi/gen":    {},
 	"sdk":            {},
@@ -43,10 +45,12 @@ var mayImport = map[string][]string{
 
 // only says which external module only one package may import.
 var only = map[string]string{
-	"github.com/coder/websocket":    "host/transport",
-	"github.com/knadh/koanf":        "host/config",
-	"github.com/prometheus":         "host/admin",
-	"github.com/tetratelabs/wazero": "host/wasm",
+	"github.com/coder/websocket":     "host/transport",
+	"github.com/knadh/koanf":         "host/config",
+	"github.com/prometheus":          "host/admin",
+	"github.com/miekg/dns":           "host/dnstest",
+	"github.com/pires/go-proxyproto": "host/transport",
+	"github.com/tetratelabs/wazero":  "host/wasm",
 }
 
 func TestLayers(t *testing.T) {

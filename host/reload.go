@@ -53,10 +53,14 @@ func (s *Server) build(ctx context.Context, cfg Config, old *build) (_ *build, e
 		return nil, err
 	}
 	b.relay = relay.Config{
-		Expires: relay.Expires(cfg.Relay.Expires), Limits: cfg.Relay.Limits.relay(), Log: s.log, Trace: cfg.Log.Trace, URIKey: s.keys.uri,
-		Dialer: &transport.Dialer{Guard: transport.Guard{Allow: cfg.Relay.Dial.Allow, Deny: cfg.Relay.Dial.Deny}},
+		Expires: relay.Expires(cfg.Relay.Expires), Limits: cfg.Relay.Limits.relay(), Log: s.log, URIKey: s.keys.uri,
 	}
 	rc := &b.relay
+	dialer := &transport.Dialer{Guard: transport.Guard{Allow: cfg.Relay.Dial.Allow, Deny: cfg.Relay.Dial.Deny}}
+	if dns := cfg.Relay.Dial.Resolver; dns.IsValid() {
+		dialer.Resolver = transport.NewResolver(dns.String())
+	}
+	rc.Dialer = dialer
 	if rc.DialTLS, err = transport.TrustFile(cfg.Relay.Dial.CA); err != nil {
 		return nil, fmt.Errorf("relay.dial.ca: %w", err)
 	}
@@ -69,6 +73,11 @@ func (s *Server) build(ctx context.Context, cfg Config, old *build) (_ *build, e
 		return nil, fmt.Errorf("relay.bans: %w", err)
 	}
 	rc.Bans = b.bans
+	shows, err := traces(&b.cfg, s.log, s.Relay)
+	if err != nil {
+		return nil, err
+	}
+	b.watchers = append(b.watchers, shows...)
 	if rc.Auth, err = s.digest(&cfg, old); err != nil {
 		return nil, err
 	}
@@ -163,8 +172,11 @@ func keepRunning(next *Config, old *Config) {
 		switch o, ok := old.Listeners[name]; {
 		case ok && o.URI.String() != l.URI.String():
 			next.Listeners[name] = o
-		case ok && o.doesTLS() != l.doesTLS():
-			l.WebSocket.Proxies = o.WebSocket.Proxies
+		case ok:
+			l.ProxyProtocol = o.ProxyProtocol
+			if o.doesTLS() != l.doesTLS() {
+				l.WebSocket.Proxies = o.WebSocket.Proxies
+			}
 			next.Listeners[name] = l
 		}
 	}
@@ -296,7 +308,7 @@ func (s *Server) open(ctx context.Context, b *build) (_ map[string]*port, err er
 			continue
 		}
 		p := &port{name: name, bind: l.bind()}
-		cfg := transport.ListenConfig{Bind: l.bind(), Socket: s.sockets[name], Log: s.log.With("listener", name)}
+		cfg := transport.ListenConfig{Bind: l.bind(), Socket: s.sockets[name], ProxyFrom: l.ProxyProtocol, Log: s.log.With("listener", name)}
 		if certs := b.certs[name]; certs != nil {
 			p.certs.Store(certs)
 			cfg.TLS = transport.ServerTLS(certs)

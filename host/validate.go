@@ -17,6 +17,7 @@ import (
 	"github.com/parley-msrp/parley/host/auth"
 	"github.com/parley-msrp/parley/host/limit"
 	"github.com/parley-msrp/parley/host/relay"
+	"github.com/parley-msrp/parley/host/trace"
 )
 
 // Validate returns all faults of c, joined; each names the key at fault and
@@ -32,9 +33,10 @@ func (c *Config) Validate() error {
 	}
 	if c.Admin.Bind != "" {
 		v.bind("admin", c.Admin.Bind, bound)
-	} else if c.Admin.Pprof {
-		v.fault("admin.bind", "is needed for pprof, such as 127.0.0.1:8856")
+	} else if c.Admin.Pprof || c.Admin.Trace {
+		v.fault("admin.bind", "is needed for pprof and trace, such as 127.0.0.1:8856")
 	}
+	v.trace(&c.Trace)
 	for _, name := range slices.Sorted(maps.Keys(c.Interfaces)) {
 		i := c.Interfaces[name]
 		if l, ok := c.Listeners[i.Listener]; i.Listener != "" && !ok {
@@ -113,6 +115,11 @@ func (v *validator) listener(key string, l Listener, bound map[string]string) {
 	case !noTLS:
 		v.fault(key+".tls", "the listener's uri is msrp, without TLS; make it msrps or take tls away")
 	}
+	for i, p := range l.ProxyProtocol {
+		if p.Bits() <= 0 {
+			v.fault(fmt.Sprintf("%s.proxy_protocol.%d", key, i), "%s lets everybody claim any address; name those of your proxies, such as 10.0.0.7/32", p)
+		}
+	}
 	if _, ok := v.c.Listeners[l.Advertise]; l.Advertise != "" && !ok {
 		v.fault(key+".advertise", "there is no listener %q", l.Advertise)
 	}
@@ -132,6 +139,29 @@ func (v *validator) listener(key string, l Listener, bound map[string]string) {
 var mediaType = regexp.MustCompile(`^(\*|[A-Za-z0-9!#$%&'+.^_|~-]+/(\*|[A-Za-z0-9!#$%&'+.^_|~-]+))$`)
 
 func (l *Listener) isWebSocket() bool { return strings.EqualFold(l.URI.Transport, "ws") }
+
+func (v *validator) trace(t *Trace) {
+	if t.Filter.Peer != "" {
+		if _, err := trace.ParsePeer(t.Filter.Peer); err != nil {
+			v.fault("trace.filter.peer", "%q is neither an address nor a prefix, such as 192.0.2.0/24", t.Filter.Peer)
+		}
+	}
+	if l := t.Filter.Listener; l != "" && l != relay.Dialled && !has(v.c.Listeners, l) {
+		v.fault("trace.filter.listener", "there is no listener %q", l)
+	}
+	if t.File.Size < 0 {
+		v.fault("trace.file.size", "must not be negative")
+	}
+	if t.File.Path == "" && t.File.Size != 0 {
+		v.fault("trace.file.path", "is needed for size")
+	}
+	if t.HEP.Address == "" && t.HEP != (TraceHEP{}) {
+		v.fault("trace.hep.address", "is needed, such as homer.example.com:9060")
+	}
+	if _, port, err := net.SplitHostPort(t.HEP.Address); t.HEP.Address != "" && (err != nil || port == "") {
+		v.fault("trace.hep.address", "%q is not HOST:PORT", t.HEP.Address)
+	}
+}
 
 // doesTLS reports whether the listener itself does, and needs a certificate.
 func (l *Listener) doesTLS() bool { return l.URI.Secure && len(l.WebSocket.Proxies) == 0 }

@@ -89,8 +89,8 @@ func (f *relayFlags) dial(e *env, limits msrp.Limits) (*client, error) {
 	case u.Port != 0:
 	case web:
 		u.Port = 443 // as in RFC 7977 §8
-	default:
-		u.Port = 2855 // RFC 4976 §8 (RELAY-23), as far as it goes without SRV records
+	case !u.Secure:
+		u.Port = 2855 // RFC 4976 §8 (RELAY-24): SRV records are for TLS only
 	}
 	var err error
 	if f.Password == "" {

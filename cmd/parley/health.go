@@ -15,9 +15,14 @@ import (
 	"github.com/parley-msrp/parley/host/config"
 )
 
+// adminFlags say where the admin listener is.
+type adminFlags struct {
+	Config  string `help:"Configuration file, of which admin.bind is used." type:"path" placeholder:"FILE"`
+	Address string `help:"Address of the admin listener, instead." env:"PARLEY_ADMIN__BIND" placeholder:"HOST:PORT"`
+}
+
 type healthCmd struct {
-	Config  string        `help:"Configuration file, of which admin.bind is used." type:"path" placeholder:"FILE"`
-	Address string        `help:"Address of the admin listener, instead." env:"PARLEY_ADMIN__BIND" placeholder:"HOST:PORT"`
+	adminFlags
 	Live    bool          `help:"Ask whether it runs at all (/livez), not whether it takes new sessions (/readyz)."`
 	Timeout time.Duration `help:"How long to wait for the answer." default:"3s"`
 }
@@ -64,7 +69,7 @@ func (cmd *healthCmd) Run(e *env) error {
 }
 
 // address returns where the admin listener can be reached from this machine.
-func (cmd *healthCmd) address() (string, error) {
+func (cmd *adminFlags) address() (string, error) {
 	bind := cmd.Address
 	if bind == "" && cmd.Config != "" {
 		cfg, err := config.Load(config.Sources{File: cmd.Config, Environ: os.Environ()})

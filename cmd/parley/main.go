@@ -29,6 +29,7 @@ type cli struct {
 	Serve       serveCmd       `cmd:"" help:"Run the relay. Without --config: a demo on loopback, with everything it needs."`
 	CheckConfig checkConfigCmd `cmd:"" name:"check-config" help:"Check a configuration file and report all its faults."`
 	Health      healthCmd      `cmd:"" help:"Ask a running relay whether all is well."`
+	Trace       traceCmd       `cmd:"" help:"Show the frames of a running relay as they come."`
 	Chat        chatCmd        `cmd:"" help:"Chat with a peer through a relay."`
 	Send        sendCmd        `cmd:"" help:"Send a file to a peer that runs 'parley recv'."`
 	Recv        recvCmd        `cmd:"" help:"Receive one file through a relay."`

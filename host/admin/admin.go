@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,8 +39,10 @@ type Config struct {
 	Checks map[string]func() error
 	// Profiles serves /debug/pprof, by which memory can be read. Default: no.
 	Profiles bool
-	Version  string       // that /metrics tells. Default: ""
-	Log      *slog.Logger // default: nowhere
+	// Frames serves /debug/trace, by which chats can be read. Default: no.
+	Frames  bool
+	Version string       // that /metrics tells. Default: ""
+	Log     *slog.Logger // default: nowhere
 }
 
 // A Server answers HTTP requests of operators.
@@ -47,6 +50,8 @@ type Server struct {
 	// Set by New, then read-only.
 	cfg     Config
 	handler http.Handler
+
+	readers atomic.Int32 // of frames
 
 	mu      sync.Mutex // guards what follows
 	checks  map[string]error
@@ -79,6 +84,9 @@ func New(cfg Config) *Server {
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
+	if cfg.Frames {
+		mux.HandleFunc("GET /debug/trace", s.trace)
+	}
 	s.handler = mux
 	return s
 }
@@ -97,7 +105,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // Serve answers what comes to ln until ctx is done.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	srv := &http.Server{
-		Handler: s, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: s, BaseContext: func(net.Listener) context.Context { return ctx }, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}
 	done := make(chan error, 1)

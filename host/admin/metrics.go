@@ -57,6 +57,8 @@ var (
 	sessionsEnded = metric(counter, "sessions_ended_total", "Sessions ended, by reason.", "listener", "reason")
 	users         = metric(gauge, "users", "Users who have sessions.")
 	bans          = metric(gauge, "bans", "Addresses that are banned now.")
+	traces        = metric(gauge, "trace_readers", "Readers of frames: the log, files, collectors, operators.")
+	tracesLost    = metric(counter, "trace_lost_total", "Frames that a reader had no room for.")
 	auths         = metric(counter, "auths_total", "AUTHs to this relay, by result; a client's first one is challenged.", "listener", "result")
 
 	frames      = metric(counter, "frames_total", "Frames in and out (direction): requests by method, responses by status.", "listener", "direction", "method", "status")
@@ -147,6 +149,8 @@ func (out sink) relay(st relay.Snapshot) {
 	out.put(unreached, float64(st.UnreachedTargets))
 	out.put(users, float64(st.Users))
 	out.put(bans, float64(st.Banned))
+	out.put(traces, float64(st.Traces))
+	out.put(tracesLost, float64(st.TracesLost))
 	out.durations(dialSeconds, st.Dials, "ok")
 	out.durations(dialSeconds, st.DialsFailed, "failed")
 	for _, l := range st.Listeners {

@@ -101,6 +101,8 @@ func TestFaults(t *testing.T) {
 		{"bind port", strings.Replace(minimal, "}", ", bind: \":x\"}", 1), `listeners.edge.bind: "x" is no port`},
 		{"TLS missing", "listeners: {a: {uri: \"msrps://h.example:1;tcp\"}}\n", "listeners.a.tls.certificate: a file is needed"},
 		{"TLS too much", strings.Replace(minimal, "}", ", tls: {key: x}}", 1), "listeners.edge.tls: the listener's uri is msrp"},
+		{"any proxy", strings.Replace(minimal, "}", ", proxy_protocol: [10.0.0.7/32, \"::/0\"]}", 1), "listeners.edge.proxy_protocol.1: ::/0 lets everybody claim any address"},
+		{"proxy", strings.Replace(minimal, "}", ", proxy_protocol: [10.0.0.7]}", 1), "listeners.edge.proxy_protocol"},
 		{"advertise", strings.Replace(minimal, "}", ", advertise: x}", 1), `listeners.edge.advertise: there is no listener "x"`},
 		{
 			"wrong provider", strings.Replace(minimal, "}", ", plain_auth: true, hooks: {authenticate: [t]}}", 1) + "providers: {t: {type: table}}\n",
@@ -138,6 +140,7 @@ func TestFaults(t *testing.T) {
 		{"directory of bans", minimal + "relay: {bans: {file: nowhere/bans.json}}\n", "relay.bans.file: stat nowhere"},
 		{"algorithm", minimal + "relay: {digest: {algorithms: [SHA1]}}\n", "relay.digest.algorithms.0: "},
 		{"expires", minimal + "relay: {expires: {min: 2h, max: 1h}}\n", "relay.expires: must grow"},
+		{"resolver", minimal + "relay: {dial: {resolver: dns.example}}\n", "relay.dial.resolver"},
 		{"prefix", minimal + "relay: {dial: {allow: [ten]}}\n", "relay.dial.allow"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -241,7 +241,7 @@ type InterfaceRequest struct {
 	SessionID  string            // in logs; no secret
 	Attributes map[string]string // of the session
 	Host       string            // of the next hop; IPv6 without brackets
-	Port       uint16
+	Port       uint16            // 0 = by SRV records, in an AUTH (RFC 4976 §8)
 	Secure     bool
 	Transport  string
 	FromPath   string // session URIs: bearer secrets

@@ -2,6 +2,7 @@ package msrp
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -38,11 +39,7 @@ type ConnConfig struct {
 	Limits  Limits
 	Log     *slog.Logger // nil = none
 	Stats   *Stats       // counts frames; nil = nobody does
-	// Trace, if not nil, sees the head of each frame that was read (out is
-	// false) or queued (out is true), end-line not included. It must not keep
-	// head, and not call the Conn: for a frame that is queued its lock is held,
-	// so that the trace has the order of the wire.
-	Trace func(out bool, head []byte)
+	Trace   Tracer       // sees frames; nil = nobody does
 	// Chunk, if not 0, says that the network connection carries messages, and
 	// each frame is one of them (RFC 7977 §5.1): Serve needs a [MessageConn]. A
 	// message cannot be interrupted, so a Stream ends its chunks after so many
@@ -81,7 +78,7 @@ type Conn struct {
 	h     Handler
 	lim   Limits
 	log   *slog.Logger
-	trace func(bool, []byte)
+	trace Tracer
 	chunk int // 0 = a stream
 	// newTID is the function of this name, except in tests.
 	newTID func(slot int32) [tidLen]byte
@@ -179,8 +176,8 @@ func (c *Conn) serve(rd *Reader) (err error) {
 		if err != nil {
 			return err
 		}
-		if c.trace != nil && p.First {
-			c.trace(false, p.Head.Raw)
+		if p.First && c.traced() {
+			c.trace.Frame(&Traced{Head: p.Head.Raw, TID: p.Head.TID, Body: p.Body, HasBody: p.HasBody, Whole: p.Last, Flag: cmp.Or(p.Flag, Continue)})
 		}
 		c.countPiece(p)
 		c.inHand.Store(true)

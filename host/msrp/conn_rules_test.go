@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -248,18 +249,24 @@ func TestConnManyAnswers(t *testing.T) {
 	})
 }
 
+type tracer func(*Traced)
+
+func (tracer) Tracing() bool      { return true }
+func (tr tracer) Frame(f *Traced) { tr(f) }
+
 // TestConnTrace: the trace sees the heads that are on the wire, without end-lines.
 func TestConnTrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
-		var out, in []string
-		c := NewConn(ConnConfig{Handler: handler(nil), Trace: func(o bool, head []byte) {
-			if o {
-				out = append(out, string(head))
+		var out, in, bodies []string
+		c := NewConn(ConnConfig{Handler: handler(nil), Trace: tracer(func(f *Traced) {
+			if f.Out {
+				out = append(out, string(f.Head))
+				bodies = append(bodies, fmt.Sprintf("%s %v %c", f.Body, f.Whole, f.Flag))
 			} else {
-				in = append(in, string(head))
+				in = append(in, string(f.Head))
 			}
-		}})
+		})})
 		done := make(chan error)
 		go func() { done <- c.Serve(near) }()
 		_ = c.Send(request("m123", "hello"), nil)
@@ -278,8 +285,8 @@ func TestConnTrace(t *testing.T) {
 				t.Errorf("not on the wire: %q", head)
 			}
 		}
-		if len(out) != 5 {
-			t.Errorf("%d heads", len(out))
+		if want := []string{"hello true $", " true $", "hello true +", "hello true $", " true $"}; !slices.Equal(bodies, want) {
+			t.Errorf("%q", bodies)
 		}
 		_, _ = io.WriteString(far, frame("abcd", "x", Complete))
 		far.Close()

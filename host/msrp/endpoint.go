@@ -57,7 +57,7 @@ func NewEndpoint(cfg EndpointConfig) *Endpoint {
 
 // NewConn returns a Conn for sessions of e, to be run by Serve or ended by
 // Fail. See ConnConfig for trace, which may be nil.
-func (e *Endpoint) NewConn(trace func(out bool, head []byte)) *Conn {
+func (e *Endpoint) NewConn(trace Tracer) *Conn {
 	l := &link{e: e, sessions: make(map[*Session]struct{}), turn: make(chan struct{}, 1)}
 	l.c = NewConn(ConnConfig{Handler: l, Limits: e.cfg.Limits, Log: e.cfg.Log, Trace: trace, Chunk: e.cfg.Chunk})
 	return l.c

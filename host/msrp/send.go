@@ -80,8 +80,8 @@ func (c *Conn) Send(rq *Request, tx *Transaction) error {
 	tid := c.freshTID(i, rq.Body)
 	from := c.requests.total
 	c.requests.appendHead(rq, &tid)
-	if c.trace != nil {
-		c.traceRequest(rq, &tid)
+	if c.traced() {
+		c.traceRequest(rq, &tid, rq.Body, rq.Flag)
 	}
 	if rq.HasBody {
 		c.requests.append(rq.Body)
@@ -123,8 +123,8 @@ func (c *Conn) sendReport(rq *Request) error {
 	tid := c.freshTID(-1, rq.Body)
 	from := c.answers.total
 	c.answers.appendHead(rq, &tid)
-	if c.trace != nil {
-		c.traceRequest(rq, &tid)
+	if c.traced() {
+		c.traceRequest(rq, &tid, rq.Body, rq.Flag)
 	}
 	if rq.HasBody {
 		c.answers.append(rq.Body)
@@ -159,24 +159,6 @@ func (q *queue) appendEnd(tid *[tidLen]byte, flag Flag) {
 	b := append(append(line[:0], dashes...), tid[:]...)
 	q.append(append(b, byte(flag), '\r', '\n'))
 	q.endFrame()
-}
-
-func (c *Conn) traceRequest(rq *Request, tid *[tidLen]byte) {
-	var q queue
-	head := *rq
-	head.HasBody = false // the blank line is not of the head
-	q.appendHead(&head, tid)
-	c.traceQueue(&q)
-}
-
-// traceQueue hands the octets of q to the trace and drops them.
-func (c *Conn) traceQueue(q *queue) {
-	var b []byte
-	for _, k := range q.blocks {
-		b = append(b, k.mem[:k.n]...)
-	}
-	q.drop()
-	c.trace(true, b)
 }
 
 // StatusText returns the comment that usually goes with a registered code.
@@ -254,10 +236,10 @@ func (c *Conn) SendResponse(r *Response) error {
 	from := c.answers.total
 	c.answers.appendResponse(r)
 	c.countSent(&c.answers, codeKind(r.Code), 1, from)
-	if c.trace != nil {
+	if c.traced() {
 		var q queue
 		q.appendResponseHead(r)
-		c.traceQueue(&q)
+		c.trace.Frame(&Traced{Out: true, Head: q.octets(), TID: bytes.Clone(r.TID), Whole: true, Flag: Complete})
 	}
 	return nil
 }
@@ -400,7 +382,7 @@ func (s *Stream) put(body []byte, flag Flag) {
 		s.close(Continue) // CORE-34, RELAY-95: the rest goes under another transaction id
 	}
 	if !s.open && (len(body) > 0 || flag == Complete || flag == Abort) {
-		s.begin(body)
+		s.begin(body, flag)
 	}
 	if s.open {
 		from := c.requests.total
@@ -436,8 +418,9 @@ func (s *Stream) keepTail(body []byte) {
 	s.tail = append(s.tail[:n], body...)
 }
 
-// begin queues the head of a chunk. c.mu is held.
-func (s *Stream) begin(body []byte) {
+// begin queues the head of a chunk, and shows it to the trace with what follows at
+// once. c.mu is held.
+func (s *Stream) begin(body []byte, flag Flag) {
 	c := s.c
 	c.interrupt()
 	if s.slot = -1; s.owner != nil {
@@ -455,8 +438,8 @@ func (s *Stream) begin(body []byte) {
 	from := c.requests.total
 	c.requests.appendHead(&rq, &s.tid)
 	c.countSent(&c.requests, kindSend, 1, from)
-	if c.trace != nil {
-		c.traceRequest(&rq, &s.tid)
+	if c.traced() {
+		c.traceRequest(&rq, &s.tid, body, flag)
 	}
 	s.open, s.tail, c.open = true, s.tail[:0], s
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/msrp"
+	"github.com/parley-msrp/parley/host/trace"
 	"github.com/parley-msrp/parley/host/transport"
 )
 
@@ -66,7 +67,8 @@ type conn struct {
 	proven  atomic.Bool  // a request succeeded: probation is over
 	transit atomic.Int32 // AUTHs of this peer that another relay refused
 	gone    atomic.Bool
-	slow    atomic.Bool // was waited for in vain; false again once it has room
+	ends    atomic.Pointer[trace.Ends] // once it is connected
+	slow    atomic.Bool                // was waited for in vain; false again once it has room
 
 	// Guarded by r.mu.
 	sessions map[*session]struct{}
@@ -84,13 +86,10 @@ func (r *Relay) newConn(l *Listener) *conn {
 	}
 	c.group.opened.Add(1)
 	c.log = r.log.With("conn", c.id)
-	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg().Limits.Conn, Log: c.log, Stats: &c.group.traffic}
+	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg().Limits.Conn, Log: c.log, Stats: &c.group.traffic, Trace: c}
 	if l != nil && l.isWebSocket() {
 		c.chunk = or(l.WebSocket.Chunk, 16<<10)
 		cfg.Chunk = c.chunk
-	}
-	if r.cfg().Trace {
-		cfg.Trace = c.trace
 	}
 	c.m = msrp.NewConn(cfg)
 	return c
@@ -99,7 +98,7 @@ func (r *Relay) newConn(l *Listener) *conn {
 // serveConn serves one accepted connection until it ends.
 func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 	c := r.newConn(r.cfg().rules(l))
-	c.log = c.log.With("listener", l.Name, "remote", nc.RemoteAddr().String())
+	c.log = c.log.With("listener", l.Name)
 	if r.Draining() {
 		c.count(refusedDraining)
 		c.group.closed.add("draining", 1)
@@ -123,9 +122,15 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 		r.forget(c)
 		nc.Close()
 		c.group.closed.add(closeReason(err), 1)
-		c.log.Debug("connection not served", "err", err)
+		level := slog.LevelDebug
+		if _, ok := errors.AsType[*transport.ProxyError](err); ok && !errors.Is(err, io.EOF) {
+			level = slog.LevelInfo // the operator trusts who sent it, and is to know
+		}
+		c.log.Log(ctx, level, "connection not served", "remote", nc.RemoteAddr().String(), "err", err)
 		return
 	}
+	// Behind a proxy, this is the client's only now.
+	c.log = c.log.With("remote", nc.RemoteAddr().String())
 	if r.cfg().Relays.denied(c.cert) {
 		r.forget(c)
 		c.count(refusedRelay)
@@ -151,6 +156,9 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 func (c *conn) handshake(ctx context.Context, nc net.Conn) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, or(c.r.cfg().Limits.Handshake, 10*time.Second))
 	defer cancel()
+	if err := transport.ProxyHeader(ctx, nc); err != nil {
+		return nc, err
+	}
 	c.remote = addrPort(nc.RemoteAddr())
 	if !c.proxied() {
 		if err := c.admit(); err != nil {
@@ -203,6 +211,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 func (c *conn) serve(ctx context.Context, nc net.Conn) {
 	stop := context.AfterFunc(ctx, func() { c.finish(errStopped) })
 	defer stop()
+	c.ends.Store(&trace.Ends{Local: c.local, Remote: c.remote, Transport: c.transport()})
 	idle := c.watchIdle()
 	defer idle.Stop()
 	err := c.m.Serve(nc)
@@ -297,7 +306,7 @@ func (c *conn) logEnd(err error) {
 type target struct {
 	secure bool
 	host   string // lower case
-	port   uint16
+	port   uint16 // 0 = by SRV records, and so not the same as with the port that they give
 	iface  string
 	source netip.Addr
 	as     string // listener whose certificate is shown
@@ -349,7 +358,11 @@ func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr, 
 	out := r.newConn(nil)
 	out.target, out.iface, out.opener = t, iface, c
 	c.opened++
-	out.log = out.log.With("next_hop", fmt.Sprintf("%s:%d", t.host, t.port))
+	where := t.host
+	if t.port != 0 {
+		where = fmt.Sprintf("%s:%d", t.host, t.port)
+	}
+	out.log = out.log.With("next_hop", where)
 	out.proven.Store(true)
 	r.conns[out], r.targets[t] = struct{}{}, out
 	r.dialled.Add(1)

@@ -36,6 +36,7 @@ import (
 	"github.com/parley-msrp/parley/host/hook"
 	"github.com/parley-msrp/parley/host/limit"
 	"github.com/parley-msrp/parley/host/msrp"
+	"github.com/parley-msrp/parley/host/trace"
 	"github.com/parley-msrp/parley/host/transport"
 )
 
@@ -65,9 +66,6 @@ type Config struct {
 	// nobody is banned.
 	Bans *limit.Bans
 	Log  *slog.Logger // nil = none
-	// Trace logs the head of every frame at level Info, without credentials
-	// and with session URIs shortened.
-	Trace bool
 }
 
 // A Listener is one address at which the relay is reached.
@@ -321,8 +319,9 @@ type Relay struct {
 
 	now       atomic.Pointer[setup] // swapped whole by Reload, which reloading is for
 	reloading sync.Mutex            // taken before mu
-	draining  atomic.Bool           // after Drain
-	settling  atomic.Bool           // after Settle has begun
+	frames    trace.Hub
+	draining  atomic.Bool // after Drain
+	settling  atomic.Bool // after Settle has begun
 
 	dials, dialsFailed msrp.Durations
 

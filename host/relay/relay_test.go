@@ -322,3 +322,56 @@ func TestEndsHere(t *testing.T) {
 		}
 	})
 }
+
+// TestJustClosed: a request for a connection that ended while it was on its way
+// there takes a new one, and is refused only if there is none.
+func TestJustClosed(t *testing.T) {
+	for name, body := range map[string]string{"whole": "hello", "long": strings.Repeat("x", 300_000)} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, nil, func(w *world) {
+				ln := w.host("peer.example")
+				a := w.client("edge", "alice")
+				path := a.use + " msrp://peer.example:7000/p;tcp"
+				a.Send(send("t000", path, a.uri, "m000", "first"))
+				a.WantResponse("t000", 200)
+				peer := w.accept(ln)
+				peer.Respond(peer.WantRequest("SEND"), 200)
+				synctest.Wait()
+				// What the relay sees between the end of a connection and its clearing away.
+				closed := w.r.newConn(nil)
+				closed.m.Close(nil)
+				w.r.mu.Lock()
+				for c := range w.r.conns {
+					for _, rt := range c.routes {
+						if c.l != nil {
+							rt.out = closed
+						}
+					}
+				}
+				w.r.mu.Unlock()
+				a.Send(send("t001", path, a.uri, "m001", body))
+				a.WantResponse("t001", 200)
+				f := peer.WantRequest("SEND")
+				if string(f.Body) != body {
+					t.Errorf("%d octets", len(f.Body))
+				}
+				peer.Respond(f, 200)
+				synctest.Wait()
+				w.r.mu.Lock()
+				for c := range w.r.conns {
+					for _, rt := range c.routes {
+						if c.l != nil {
+							rt.out.m.Close(nil) // and now for good
+						}
+					}
+				}
+				w.r.mu.Unlock()
+				a.Send(send("t002", path, a.uri, "m002", body))
+				a.WantResponse("t002", 200)
+				if f := w.accept(ln).WantRequest("SEND"); string(f.Body) != body {
+					t.Errorf("%d octets by a new connection", len(f.Body))
+				}
+			})
+		})
+	}
+}

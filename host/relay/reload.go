@@ -72,7 +72,7 @@ func (r *Relay) cfg() *setup { return r.now.Load() }
 //  1. Connections, sessions and what was decided for them stay: the interface by
 //     which a session reaches a next hop, and the lifetime of its URIs.
 //  2. All that is still to be decided is decided by cfg, also for sessions that
-//     are there. Limits.Conn and Trace are those of connections that come.
+//     are there. Limits.Conn are those of connections that come.
 //  3. A listener must keep its URI, as long as its name is used. One that is not in cfg
 //     any more stays known for the sessions that have it, and refuses AUTH.
 //  4. URIKey and Log cannot change; those of New stay.

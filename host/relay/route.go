@@ -220,7 +220,7 @@ func (c *conn) nextHop(s *session, next *msrp.URI, h *msrp.Head) (way, error) {
 		// RFC 7977 §5.3 (WS-26): only its own relay reaches a WebSocket client.
 		return way{}, &denial{refusedUnreachable, 481, "Cannot connect to this transport"}
 	}
-	if next.Port == 0 {
+	if next.Port == 0 && !next.Secure {
 		next.Port = defaultPort
 	}
 	x, err := c.exit(s, next, h)
@@ -234,8 +234,8 @@ func (c *conn) nextHop(s *session, next *msrp.URI, h *msrp.Head) (way, error) {
 	return way{out, x.front}, nil
 }
 
-// defaultPort is used for a next hop without port and SRV record (RFC 4976 §8,
-// RELAY-23).
+// defaultPort is used for a next hop without port and TLS, for which there are
+// no SRV records (RFC 4976 §8, RELAY-23, RELAY-24).
 const defaultPort = 2855
 
 // exit asks select_interface, once per session and next hop.

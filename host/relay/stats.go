@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/parley-msrp/parley/host/msrp"
+	"github.com/parley-msrp/parley/host/transport"
 )
 
 // A reason is why something was refused or dropped; each has a counter.
@@ -91,7 +92,7 @@ type group struct {
 
 func newGroup(name string) *group {
 	g := &group{name: name}
-	g.closed.init("denied", "draining", "syntax", "unreachable", "network", "other", "peer", "write_timeout")
+	g.closed.init("proxy_header", "denied", "draining", "syntax", "unreachable", "network", "other", "peer", "write_timeout")
 	for _, c := range closeReasons {
 		g.closed.init(c.name)
 	}
@@ -190,9 +191,12 @@ func closeReason(err error) string {
 	if _, bad := msrp.IsPeerFault(err); bad {
 		return "syntax"
 	}
+	_, proxy := errors.AsType[*transport.ProxyError](err)
 	_, refused := errors.AsType[unreachable](err)
 	_, network := errors.AsType[net.Error](err)
 	switch {
+	case proxy:
+		return "proxy_header"
 	case refused:
 		return "unreachable"
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -270,6 +274,8 @@ type Snapshot struct {
 	UnreachedTargets int             // next hops that are not tried again yet
 	Users            int             // who have sessions
 	Banned           int             // addresses, now
+	Traces           int             // readers of frames, now
+	TracesLost       uint64          // frames that a reader had no room for
 }
 
 // Snapshot returns everything. It looks at each connection, but holds none of
@@ -280,6 +286,7 @@ func (r *Relay) Snapshot() Snapshot {
 		MaxConnections: r.cfg().Limits.connections(), MaxDialled: or(r.cfg().Limits.Dialled, 5000),
 	}
 	s.Banned = r.banned()
+	s.Traces, s.TracesLost = r.frames.Readers(), r.frames.Lost()
 	groups := r.cfg().groups
 	s.Listeners = make([]ListenerStats, 0, len(groups)) // so that they stay where they are
 	now := map[*group]*ListenerStats{}

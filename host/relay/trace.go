@@ -1,49 +1,31 @@
 package relay
 
 import (
-	"strings"
-
 	"github.com/parley-msrp/parley/host/msrp"
+	"github.com/parley-msrp/parley/host/trace"
 )
 
-// trace logs the head of a frame, without credentials and with session URIs
-// shortened: both are secrets (RELAY-124).
-func (c *conn) trace(out bool, head []byte) {
-	way := "received"
-	if out {
-		way = "sent"
+// Trace begins to show frames; see [trace.Hub.Subscribe].
+func (r *Relay) Trace(f trace.Filter) *trace.Sub { return r.frames.Subscribe(f, r.userOf) }
+
+// userOf returns the user of a session URI of this relay.
+func (r *Relay) userOf(session string) (string, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.sessions[session]; e != nil {
+		return e.session.user, true
 	}
-	c.log.Info("frame", "way", way, "head", harmless(string(head)))
+	return "", false
 }
 
-// harmless returns the lines of a head with their secrets taken out.
-func harmless(head string) string {
-	var b strings.Builder
-	for line := range strings.SplitSeq(strings.TrimRight(head, "\r\n"), "\r\n") {
-		if b.Len() > 0 {
-			b.WriteByte('\n')
-		}
-		name, value, ok := strings.Cut(line, ":")
-		switch strings.ToLower(name) {
-		case "authorization", "www-authenticate", "authentication-info":
-			b.WriteString(name + ": (hidden)")
-			continue
-		case "to-path", "from-path", "use-path":
-			b.WriteString(name + ":")
-			for uri := range strings.FieldsSeq(value) {
-				u, err := msrp.ParseURI(uri)
-				if err != nil {
-					b.WriteString(" (not a URI)")
-					continue
-				}
-				b.WriteString(" " + u.Short())
-			}
-			continue
-		}
-		b.WriteString(name)
-		if ok {
-			b.WriteString(":" + value)
-		}
+// Tracing implements [msrp.Tracer].
+func (c *conn) Tracing() bool { return c.r.frames.Active() }
+
+// Frame implements [msrp.Tracer].
+func (c *conn) Frame(t *msrp.Traced) {
+	e := trace.Event{Traced: *t, Listener: c.group.name, Conn: c.id}
+	if ends := c.ends.Load(); ends != nil {
+		e.Ends = *ends
 	}
-	return b.String()
+	c.r.frames.Publish(&e)
 }

@@ -30,6 +30,10 @@ func (n names) LookupNetIP(_ context.Context, _, host string) (addrs []netip.Add
 	return addrs, nil
 }
 
+func (n names) LookupSRV(_ context.Context, _, _, name string) (string, []*net.SRV, error) {
+	return "", nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+}
+
 func TestDial(t *testing.T) {
 	ln, addr := loopback(t, nil)
 	serve(t, ln, func(nc net.Conn) { _, _ = io.WriteString(nc, "hello") })
@@ -245,6 +249,11 @@ func (r *stuckResolver) LookupNetIP(ctx context.Context, _, _ string) ([]netip.A
 	r.calls.Add(1)
 	<-ctx.Done()
 	return nil, ctx.Err()
+}
+
+func (r *stuckResolver) LookupSRV(ctx context.Context, _, _, _ string) (string, []*net.SRV, error) {
+	<-ctx.Done()
+	return "", nil, ctx.Err()
 }
 
 func TestMaxDials(t *testing.T) {

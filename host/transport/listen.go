@@ -25,6 +25,10 @@ type ListenConfig struct {
 	Socket net.Listener
 	// TLS makes the listener's connections *tls.Conn; see ServerTLS. Default: plain TCP.
 	TLS *tls.Config
+	// ProxyFrom are the proxies in front of the listener. What connects from
+	// these addresses begins with a header of the PROXY protocol, version 1 or 2,
+	// which Handshake reads; anybody else has no say about addresses. Default: none.
+	ProxyFrom []netip.Prefix
 	// Log gets one line when the listener is open. Default: none.
 	Log *slog.Logger
 }
@@ -46,10 +50,7 @@ func Listen(ctx context.Context, cfg ListenConfig) (net.Listener, error) {
 	if cfg.Log != nil {
 		cfg.Log.Info("listening", "address", ln.Addr().String(), "tls", cfg.TLS != nil, "inherited", cfg.Socket != nil)
 	}
-	if cfg.TLS != nil {
-		return tls.NewListener(ln, cfg.TLS), nil
-	}
-	return listener{ln}, nil
+	return &listener{Listener: ln, tls: cfg.TLS, proxies: cfg.ProxyFrom}, nil
 }
 
 // bind opens a TCP listener.
@@ -101,32 +102,59 @@ func (l inherited) Accept() (net.Conn, error) {
 	return nc, err
 }
 
-type listener struct{ net.Listener }
+type listener struct {
+	net.Listener
+	tls     *tls.Config
+	proxies []netip.Prefix
+}
 
-func (l listener) Accept() (net.Conn, error) {
+func (l *listener) Accept() (net.Conn, error) {
 	nc, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return newConn(nc), nil
+	if proxied := trusts(l.proxies, nc.RemoteAddr()); proxied || l.tls == nil {
+		nc = newConn(nc, proxied)
+	}
+	if l.tls != nil {
+		nc = tls.Server(nc, l.tls)
+	}
+	return nc, nil
 }
 
 // defaultHandshake leaves time for a mobile client's few round trips, and
 // bounds what a silent peer can hold.
 const defaultHandshake = 10 * time.Second
 
-// Handshake completes the TLS handshake of a connection from Listen within
-// timeout: zero = 10 s, negative = no bound but ctx. It does nothing for a
-// plain connection. A connection it failed for is of no more use.
-func Handshake(ctx context.Context, nc net.Conn, timeout time.Duration) error {
-	tc, ok := nc.(*tls.Conn)
-	if !ok {
-		return nil
+// ProxyHeader does the first part of Handshake, for who wants to know the addresses
+// before the TLS handshake. ctx bounds it.
+func ProxyHeader(ctx context.Context, nc net.Conn) error {
+	if tc, ok := nc.(*tls.Conn); ok {
+		nc = tc.NetConn()
 	}
+	if c, ok := nc.(*tcpConn); ok {
+		return c.acceptProxied(ctx)
+	}
+	return nil
+}
+
+// Handshake completes what comes before the first octet of a connection from
+// Listen, within timeout: zero = 10 s, negative = no bound but ctx. That is the
+// PROXY header of one from a trusted proxy, which RemoteAddr and LocalAddr then
+// follow (a *ProxyError tells what is wrong with it), and the TLS handshake. A
+// connection it failed for is of no more use.
+func Handshake(ctx context.Context, nc net.Conn, timeout time.Duration) error {
+	tc, secure := nc.(*tls.Conn)
 	if timeout = orDefault(timeout, defaultHandshake); timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
+	}
+	if err := ProxyHeader(ctx, nc); err != nil {
+		return err
+	}
+	if !secure {
+		return nil
 	}
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("tls handshake: %w", err)

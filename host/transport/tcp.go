@@ -7,17 +7,37 @@ import "net"
 type tcpConn struct {
 	*net.TCPConn
 	waiter waiter
+
+	// Owned by who accepted it, until Handshake has returned; then read-only.
+	proxied       bool         // a PROXY header is still due
+	remote, local *net.TCPAddr // that the header named; nil = those of the socket
 }
 
 // newConn wraps nc if it is a TCP connection.
-func newConn(nc net.Conn) net.Conn {
+func newConn(nc net.Conn, proxied bool) net.Conn {
 	tc, ok := nc.(*net.TCPConn)
 	if !ok {
 		return nc
 	}
-	c := &tcpConn{TCPConn: tc}
+	c := &tcpConn{TCPConn: tc, proxied: proxied}
 	c.waiter.init(tc)
 	return c
+}
+
+// RemoteAddr returns the address of the client, also behind a trusted proxy.
+func (c *tcpConn) RemoteAddr() net.Addr {
+	if c.remote != nil {
+		return c.remote
+	}
+	return c.TCPConn.RemoteAddr()
+}
+
+// LocalAddr returns the address that the client connected to.
+func (c *tcpConn) LocalAddr() net.Addr {
+	if c.local != nil {
+		return c.local
+	}
+	return c.TCPConn.LocalAddr()
 }
 
 // WaitRead blocks until Read has something to say: octets, the end of the

@@ -18,7 +18,7 @@
 //	for ws.NextMessage() == nil { message, err := io.ReadAll(ws) … }
 //
 // It knows nothing of MSRP: neither URIs nor frames, nor which client
-// certificate makes a peer a relay. It does no SRV look-ups.
+// certificate makes a peer a relay.
 //
 // A plain TCP connection that comes from Listen or Dialer.Dial has two methods
 // beside those of net.Conn, to be found with a type assertion:
