@@ -135,6 +135,11 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 	// Take off what was pushed; each URI moves to the front of From-Path.
 	h := r.Head
 	to, from := h.To, h.From
+	if sent := rt.sentFrom(); bytes.Equal(to, sent.First()) {
+		// Kamailio 5.6 names only the last hop, as responses to SEND do; the
+		// transaction says who else there is.
+		to = sent
+	}
 	for range rt.pushed {
 		u := to.First()
 		if to = to.Rest(); len(to) == 0 {
