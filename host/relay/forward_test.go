@@ -928,6 +928,31 @@ func TestResponses(t *testing.T) {
 	})
 }
 
+// TestShortResponse: the next relay's answer to an AUTH goes on to the client also
+// if To-Path has the next hop only, as Kamailio's does.
+func TestShortResponse(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		ln := w.host("next.example")
+		a := w.client("edge", "alice")
+		var next *msrptest.Peer
+		for _, full := range []bool{true, false} {
+			a.Send("MSRP aaaa AUTH\nTo-Path: " + a.use + " msrp://next.example:2855;tcp\nFrom-Path: " + a.uri + "\n-------aaaa$")
+			if next == nil {
+				next = w.accept(ln)
+			}
+			f := next.WantRequest("AUTH")
+			to := f.From
+			if !full {
+				to, _, _ = strings.Cut(to, " ")
+			}
+			next.Send("MSRP " + f.TID + " 401 Unauthorized\nTo-Path: " + to + "\nFrom-Path: msrp://next.example:2855;tcp\nWWW-Authenticate: x\n-------" + f.TID + "$")
+			if r := a.WantResponse("aaaa", 401); r.To != a.uri || r.From != a.use+" msrp://next.example:2855;tcp" || r.Get("WWW-Authenticate") != "x" {
+				t.Errorf("%s", r.Raw)
+			}
+		}
+	})
+}
+
 // TestHookFailure: a provider that fails keeps the door closed.
 func TestHookFailure(t *testing.T) {
 	for name, f := range map[string]hook.Func[hook.AuthRequest, hook.AuthReply]{

@@ -135,16 +135,14 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 	// Take off what was pushed; each URI moves to the front of From-Path.
 	h := r.Head
 	to, from := h.To, h.From
-	if sent := rt.sentFrom(); bytes.Equal(to, sent.First()) {
-		// Kamailio 5.6 names only the last hop, as responses to SEND do; the
-		// transaction says who else there is.
-		to = sent
-	}
-	for range rt.pushed {
+	for n := rt.pushed; n > 0; n-- {
 		u := to.First()
 		if to = to.Rest(); len(to) == 0 {
-			in.count(droppedResponse) // RELAY-104: not addressed as it must be
-			return
+			if n > 1 {
+				in.count(droppedResponse) // RELAY-104: not addressed as it must be
+				return
+			}
+			to = rt.all.from // Kamailio names the next hop only, as for a SEND; we know the others
 		}
 		b := make(msrp.Path, 0, len(u)+1+len(from))
 		from = append(append(append(b, u...), ' '), from...)
