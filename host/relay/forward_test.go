@@ -600,29 +600,6 @@ func TestAuthInTransit(t *testing.T) {
 	})
 }
 
-// TestShortResponse: relays that name only the last hop in the response to an AUTH,
-// as in one to a SEND, still reach the client (RELAY-107). What is for somebody
-// else does not (RELAY-104).
-func TestShortResponse(t *testing.T) {
-	inWorld(t, nil, func(w *world) {
-		const outerURI = "msrps://out.example:2855;tcp"
-		outer := w.host("out.example")
-		a := w.client("edge", "alice")
-		a.Send(frame("aaaa", "AUTH", a.use+" "+outerURI, a.uri, "-------aaaa$"))
-		o := w.accept(outer)
-		f := o.WantRequest("AUTH")
-		o.Send(frame(f.TID, "401 Unauthorized", a.use, outerURI, "X-Why: short", "-------"+f.TID+"$"))
-		r := a.WantResponse("aaaa", 401)
-		if r.To != a.uri || r.From != a.use+" "+outerURI || r.Get("X-Why") != "short" {
-			t.Errorf("%s", r.Raw)
-		}
-		a.Send(frame("bbbb", "AUTH", a.use+" "+outerURI, a.uri, "-------bbbb$"))
-		f = o.WantRequest("AUTH")
-		o.Send(frame(f.TID, "401 Unauthorized", "msrps://else.example:2855/x;tcp", outerURI, "-------"+f.TID+"$"))
-		a.WantNothing(time.Minute)
-	})
-}
-
 // TestOuterRelay: this relay is the outer one; Use-Path has the inner first
 // (RELAY-62), and what comes for the client goes back by the inner relay.
 func TestOuterRelay(t *testing.T) {

@@ -201,12 +201,6 @@ func (rt *route) push(from *msrp.Path, uri []byte) {
 	rt.pushed++
 }
 
-// sentFrom returns the From-Path of requests to the next hop.
-func (rt *route) sentFrom() msrp.Path {
-	_, from, _ := bytes.Cut(rt.paths, []byte("\r\nFrom-Path: "))
-	return msrp.Path(bytes.TrimSuffix(from, []byte("\r\n")))
-}
-
 // A way is where a session leaves to.
 type way struct {
 	out   *conn
