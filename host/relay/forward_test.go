@@ -922,6 +922,12 @@ func TestShortResponse(t *testing.T) {
 			if !full {
 				to, _, _ = strings.Cut(to, " ")
 			}
+			for _, foreign := range []string{"msrp://else.example:2855/x;tcp", "msrp://else.example:2855/x;tcp msrp://b.invalid:9/y;tcp", a.uri} {
+				next.Send("MSRP " + f.TID + " 401 Unauthorized\nTo-Path: " + foreign + "\nFrom-Path: msrp://next.example:2855;tcp\n-------" + f.TID + "$")
+				a.WantNothing(time.Second)
+				a.Send("MSRP aaaa AUTH\nTo-Path: " + a.use + " msrp://next.example:2855;tcp\nFrom-Path: " + a.uri + "\n-------aaaa$")
+				f = next.WantRequest("AUTH")
+			}
 			next.Send("MSRP " + f.TID + " 401 Unauthorized\nTo-Path: " + to + "\nFrom-Path: msrp://next.example:2855;tcp\nWWW-Authenticate: x\n-------" + f.TID + "$")
 			if r := a.WantResponse("aaaa", 401); r.To != a.uri || r.From != a.use+" msrp://next.example:2855;tcp" || r.Get("WWW-Authenticate") != "x" {
 				t.Errorf("%s", r.Raw)

@@ -134,16 +134,16 @@ func (o *inTransit) Done(out *msrp.Conn, _ *msrp.Transaction, r msrp.Result) {
 	}
 	// Take off what was pushed; each URI moves to the front of From-Path.
 	h := r.Head
-	to, from := h.To, h.From
-	for n := rt.pushed; n > 0; n-- {
+	sent, from := rt.from(), h.From
+	if !bytes.Equal(h.To, sent) && !bytes.Equal(h.To, sent.First()) {
+		in.count(droppedResponse) // RELAY-104: not addressed as it must be
+		return
+	}
+	// Kamailio names the next hop only, as for a SEND; we know the others.
+	to := sent
+	for range rt.pushed {
 		u := to.First()
-		if to = to.Rest(); len(to) == 0 {
-			if n > 1 {
-				in.count(droppedResponse) // RELAY-104: not addressed as it must be
-				return
-			}
-			to = rt.all.from // Kamailio names the next hop only, as for a SEND; we know the others
-		}
+		to = to.Rest()
 		b := make(msrp.Path, 0, len(u)+1+len(from))
 		from = append(append(append(b, u...), ' '), from...)
 	}

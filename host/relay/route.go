@@ -30,6 +30,12 @@ type route struct {
 	all, partial *reporter // apart from the route, which they outlive
 }
 
+// from is From-Path as it goes out.
+func (rt *route) from() msrp.Path {
+	_, from, _ := bytes.Cut(rt.paths, []byte("\r\nFrom-Path: "))
+	return msrp.Path(bytes.TrimSuffix(from, []byte("\r\n")))
+}
+
 // live reports whether the route still leads where it did, by the same rules.
 func (rt *route) live() bool {
 	if rt.out.gone.Load() || rt.setup != rt.in.r.cfg() {
