@@ -249,6 +249,28 @@ func TestConnManyAnswers(t *testing.T) {
 	})
 }
 
+// TestResponseComment: a comment is one line, whatever it was made from.
+func TestResponseComment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		c := NewConn(ConnConfig{Handler: handler(nil)})
+		done := make(chan error)
+		go func() { done <- c.Serve(near) }()
+		r := answerTo("abcd", 403)
+		r.Comment = "no\r\nUse-Path: msrp://evil.example:1/x;tcp\r\n\x00\x7fé"
+		if err := c.SendResponse(r); err != nil {
+			t.Fatal(err)
+		}
+		c.Flush()
+		f := readFrames(t, far, 1)[0]
+		if line, _, _ := strings.Cut(f.raw, "\r\n"); line != "MSRP abcd 403 no  Use-Path: msrp://evil.example:1/x;tcp    é" {
+			t.Errorf("%q", f.raw)
+		}
+		far.Close()
+		<-done
+	})
+}
+
 type tracer func(*Traced)
 
 func (tracer) Tracing() bool      { return true }

@@ -2,7 +2,9 @@ package msrp
 
 import (
 	"bytes"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // A Request is a request to be sent, its transaction id apart. Nothing of it
@@ -210,7 +212,7 @@ func (c *Conn) Respond(h *Head, code int, comment string, headers []byte) error 
 type Response struct {
 	TID     []byte
 	Code    int
-	Comment string // "" = StatusText(Code)
+	Comment string // "" = StatusText(Code); control characters become spaces
 	To      Path
 	From    Path
 	From2   Path   // follows From, if not empty
@@ -255,7 +257,7 @@ func (q *queue) appendResponseHead(r *Response) {
 	q.append(appendCode(append(code[:0], ' '), r.Code))
 	if comment != "" {
 		q.append([]byte(" "))
-		q.append([]byte(comment))
+		q.appendLine(comment)
 	}
 	q.append([]byte("\r\nTo-Path: "))
 	q.append(r.To)
@@ -267,6 +269,20 @@ func (q *queue) appendResponseHead(r *Response) {
 	}
 	q.append(crlf)
 	q.append(r.Headers)
+}
+
+// appendLine appends text with spaces for control characters: hooks and peers have
+// a say in it, and a line break would make a header of what follows.
+func (q *queue) appendLine(text string) {
+	if strings.IndexFunc(text, unicode.IsControl) >= 0 {
+		text = strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) {
+				return ' '
+			}
+			return r
+		}, text)
+	}
+	q.append([]byte(text))
 }
 
 func (q *queue) appendResponse(r *Response) {
