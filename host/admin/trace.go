@@ -74,7 +74,7 @@ func (s *Server) trace(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	sub := s.cfg.Relay.Trace(filter)
 	defer sub.Close()
-	s.cfg.Log.Info("an operator looks at frames", "remote", r.RemoteAddr, "filter", fmt.Sprintf("%+v", filter), "format", format)
+	s.cfg.Log.Info("an operator looks at frames", "remote", r.RemoteAddr, "user", filter.User, "listener", filter.Listener, "bodies", filter.Bodies, "format", format)
 	out := patient{w, http.NewResponseController(w)}
 	var write func(*trace.Frame) error
 	switch format {
