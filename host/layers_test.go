@@ -21,6 +21,7 @@ var mayImport = map[string][]string{
 	"host/trace":     {"host/msrp"},
 	"host/relay":     {"host/msrp", "host/transport", "host/auth", "host/hook", "host/limit", "host/trace"},
 	"host/admin":     {"host/msrp", "host/relay", "host/trace", "host/wasm"},
+	"host/bench":     {"host/msrp", "host/transport", "host/auth"},
 	"host/dnstest":   {}, // for tests
 	"host/config":    {"host", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay"},
 	"host/msrptest":  {"host/msrp", "host/transport"},
@@ -40,14 +41,16 @@ var mayImport = map[string][]string{
 	"sdk/go/conform":         {"sdk/abi", "sdk/go", "sdk/go/authenticate", "sdk/go/selectinterface", "sdk/go/internal/host"},
 
 	"examples/echo": {"host/msrp", "host/auth"},
-	"cmd/parley":    {"host", "host/watch", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/config", "host/wasm", "sdk", "sdk/abi"},
+	"cmd/parley":    {"host", "host/bench", "host/watch", "host/msrp", "host/transport", "host/auth", "host/hook", "host/relay", "host/config", "host/wasm", "sdk", "sdk/abi"},
 }
 
 // only says which external module only one package may import.
 var only = map[string]string{
 	"github.com/coder/websocket":     "host/transport",
 	"github.com/knadh/koanf":         "host/config",
-	"github.com/prometheus":          "host/admin",
+	"github.com/prometheus/client":   "host/admin",
+	"github.com/prometheus/procfs":   "host/bench",
+	"github.com/HdrHistogram":        "host/bench",
 	"github.com/miekg/dns":           "host/dnstest",
 	"github.com/pires/go-proxyproto": "host/transport",
 	"github.com/tetratelabs/wazero":  "host/wasm",
