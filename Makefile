@@ -9,7 +9,7 @@ BENCH    ?= .
 NFPM     := $(GO) run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
 SOURCES  := cmd host sdk plugins examples
 
-.PHONY: help build run plugins test check gen guests fuzz bench deb fmt clean
+.PHONY: help build run plugins test check gen guests fuzz bench microbench deb fmt clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -57,7 +57,10 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		done; \
 	done
 
-bench: ## benchmarks of the hot path, with allocations, and what load costs
+bench: build ## what a message costs in Parley, a byte forwarder and, if it is installed, Kamailio (15 minutes; see BENCHMARKS.md)
+	bin/parley bench compare --markdown bin/bench/table.md --json bin/bench/results.json --svg bin/bench/latency.svg $(ARGS)
+
+microbench: ## benchmarks of the hot path, with allocations, and what load costs
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./host/msrp ./host/relay ./host/wasm
 	PARLEY_LOAD=1 $(GO) test -count=1 -run '^TestLoad' -v ./host
 

@@ -33,6 +33,7 @@ type cli struct {
 	Chat        chatCmd        `cmd:"" help:"Chat with a peer through a relay."`
 	Send        sendCmd        `cmd:"" help:"Send a file to a peer that runs 'parley recv'."`
 	Recv        recvCmd        `cmd:"" help:"Receive one file through a relay."`
+	Bench       benchCmd       `cmd:"" help:"Load a relay: what a message costs, how long it takes, and that none is lost or changed."`
 	Plugin      pluginCmd      `cmd:"" help:"Make, check and try plugins."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }

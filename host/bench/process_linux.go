@@ -2,6 +2,8 @@ package bench
 
 import (
 	"fmt"
+	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -72,4 +74,48 @@ func ownCPU() (c cpu) {
 	c.user, c.system = time.Duration(u.Utime.Nano()), time.Duration(u.Stime.Nano())
 	c.total = c.user + c.system
 	return c
+}
+
+// CPUTime returns what a process has used so far.
+func CPUTime(pid int) (time.Duration, error) {
+	p, err := openProcess(pid)
+	if err != nil {
+		return 0, err
+	}
+	return p.cpu().total, nil
+}
+
+// Children returns the processes that a process has started, directly.
+func Children(pid int) (pids []int, err error) {
+	all, err := procfs.AllProcs()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range all {
+		if st, err := p.Stat(); err == nil && st.PPID == pid { // others may be gone by now
+			pids = append(pids, p.PID)
+		}
+	}
+	return pids, nil
+}
+
+// Machine says what this is: processors, their kind, memory and system, and no names.
+func Machine() string {
+	text := fmt.Sprintf("%d cores", runtime.NumCPU())
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return text
+	}
+	if cpus, err := fs.CPUInfo(); err == nil && len(cpus) > 0 && cpus[0].ModelName != "" {
+		text += ", " + cpus[0].ModelName
+	}
+	if m, err := fs.Meminfo(); err == nil && m.MemTotal != nil {
+		text += ", " + amount(float64(*m.MemTotal<<10)) + " of memory"
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		release, _, _ := strings.Cut(unix.ByteSliceToString(u.Release[:]), "-")
+		text += ", Linux " + release
+	}
+	return text
 }
