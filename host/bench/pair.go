@@ -41,17 +41,16 @@ func at(pair int, msg, off, n int64) []byte {
 // A pair is a sender and a receiver.
 type pair struct {
 	// Set by newPair, then read-only.
-	load       *load
-	n          int
-	snd, rcv   *link
-	to, from   []byte // paths of a SEND, as sent
-	arrivesTo  []byte // To-Path, as it arrives
-	here       []byte // the receiver's URI
-	back       []byte // To-Path of a REPORT; nil = the From-Path that came
-	reportFrom []byte // From-Path of a REPORT as it comes back; nil = whatever ends in here
-	msgID      string // what all Message-IDs begin with
-	tidStart   string
-	mask       uint64
+	load      *load
+	n         int
+	snd, rcv  *link
+	to, from  []byte // paths of a SEND, as sent
+	arrivesTo []byte // To-Path, as it arrives
+	here      []byte // the receiver's URI
+	back      []byte // To-Path of a REPORT; nil = the From-Path that came
+	msgID     string // what all Message-IDs begin with
+	tidStart  string
+	mask      uint64
 
 	// Owned by send.
 	sent     uint64 // SENDs

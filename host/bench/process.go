@@ -8,8 +8,6 @@ type cpu struct{ total, user, system time.Duration }
 
 func (c cpu) sub(d cpu) cpu { return cpu{c.total - d.total, c.user - d.user, c.system - d.system} }
 
-func (c cpu) add(d cpu) cpu { return cpu{c.total + d.total, c.user + d.user, c.system + d.system} }
-
 // A peak is the most memory that was seen.
 type peak struct {
 	watched []*process
