@@ -243,9 +243,7 @@ func (cmd *benchCompareCmd) startKamailio(ctx context.Context) (*subject, error)
 			"-A", "AUTHORITY="+addr, "-A", "LISTEN="+addr, "-A", `SECRET="x"`)
 		if err == nil {
 			s.addrs["tcp"] = addr
-			children, err := bench.Children(s.pids[0])
-			s.pids = append(s.pids, children...)
-			return s, err
+			return s, nil
 		}
 	}
 	return nil, err
@@ -313,9 +311,14 @@ func (s *subject) stop() {
 	}
 }
 
-// settle waits until the subject has nothing left to do from before.
-func (s *subject) settle(ctx context.Context) {
+// settle waits until the subject has nothing left to do from before, and finds out
+// which processes it is: Kamailio is ready before it has started them all.
+func (s *subject) settle(ctx context.Context) error {
+	var err error
 	used := func() (sum time.Duration) {
+		var children []int
+		children, err = bench.Children(s.cmd.Process.Pid)
+		s.pids = append([]int{s.cmd.Process.Pid}, children...)
 		for _, pid := range s.pids {
 			d, _ := bench.CPUTime(pid) // one that ended is missed soon
 			sum += d
@@ -323,18 +326,20 @@ func (s *subject) settle(ctx context.Context) {
 		return sum
 	}
 	last := used()
-	for range 100 {
+	for n := range 100 {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return
+			return ctx.Err()
 		}
+		known := len(s.pids)
 		now := used()
-		if now-last < time.Millisecond {
-			return
+		if err != nil || n > 0 && now-last < time.Millisecond && len(s.pids) == known {
+			break
 		}
 		last = now
 	}
+	return err
 }
 
 // measure does all rounds of a row.
@@ -369,7 +374,9 @@ func (cmd *benchCompareCmd) measure(ctx context.Context, r *row) error {
 				}
 				running[t.subject] = s
 			}
-			s.settle(ctx)
+			if err := s.settle(ctx); err != nil {
+				return fmt.Errorf("%s: %w", t.label, err)
+			}
 			res, err := bench.Run(ctx, cmd.config(r, t, s))
 			var fault *bench.Fault
 			if errors.As(err, &fault) || err != nil && ctx.Err() == nil && t.subject == isKamailio {
@@ -393,6 +400,9 @@ func (cmd *benchCompareCmd) measure(ctx context.Context, r *row) error {
 			return err
 		}
 		running[isParley] = s
+	}
+	if err := running[isParley].settle(ctx); err != nil {
+		return err
 	}
 	return cmd.profile(ctx, r, running[isParley])
 }
