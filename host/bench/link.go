@@ -135,8 +135,14 @@ func (s source) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// WaitRead lets the Reader read as much as there is at once: memory is no matter here.
-func (source) WaitRead() error { return nil }
+// ReadLent lets the Reader read as much as there is at once: memory is no matter here.
+func (s source) ReadLent(b interface {
+	Lend() []byte
+	TakeBack()
+},
+) (int, error) {
+	return s.Read(b.Lend())
+}
 
 // A messageSource has a method that makes the Reader ask for messages.
 type messageSource struct{ source }

@@ -201,13 +201,13 @@ func (h *Head) parseStart(line []byte) error {
 	h.TID = tid
 	word, comment, _ := bytes.Cut(rest, []byte(" "))
 	switch {
-	case len(word) == 3 && all(word, isDigit):
+	case len(word) == 3 && all(word, digits):
 		h.Code = int(word[0]-'0')*100 + int(word[1]-'0')*10 + int(word[2]-'0')
 		h.Comment = comment
 		if !isText(comment) {
 			h.fault("comment", comment)
 		}
-	case len(word) > 0 && len(word) == len(rest) && all(word, isUpper):
+	case len(word) > 0 && len(word) == len(rest) && all(word, uppers):
 		h.Method = word
 	default:
 		return syntaxError("method", line)
@@ -219,23 +219,29 @@ func isUpper(c byte) bool { return 'A' <= c && c <= 'Z' }
 
 // isIdent follows the "ident" rule of RFC 4975 §9: 4 to 32 characters.
 func isIdent(b []byte) bool {
-	return len(b) >= 4 && len(b) <= 32 && isAlphanum(b[0]) && all(b, isIdentChar)
+	return len(b) >= 4 && len(b) <= 32 && isAlphanum(b[0]) && all(b, identSet)
 }
 
 // parse fills h from raw, the whole head; ends are the offsets just past the
-// CRLF of each line. The start line has been parsed.
-func (h *Head) parse(raw []byte, ends []int, maxHeaders int) {
+// CRLF of each line. The start line has been parsed, and the paths, too, if known has any.
+func (h *Head) parse(raw []byte, ends []int, maxHeaders int, known *paths) {
 	h.Raw = raw
 	h.Range = ByteRange{1, Unknown, Unknown}
 	if len(ends)-1 > maxHeaders {
 		h.fault("number of headers", nil)
 	}
 	rest, rangeFrom, rangeTo := ends[0], -1, -1
-	for i, end := range ends[1:] {
-		from := ends[i]
+	first := 0
+	if known.size > 0 {
+		first, rest = 2, ends[2]
+		h.Paths = raw[ends[0]:rest]
+		h.To, h.From = Path(raw[ends[0]+known.to:ends[1]-2]), Path(raw[ends[1]+known.from:rest-2])
+	}
+	for i := first; i < len(ends)-1; i++ {
+		from, end := ends[i], ends[i+1]
 		line := raw[from : end-2]
 		name, value, ok := cutHeader(line)
-		if !ok || !isAlpha(name[0]) || !all(name, isTokenChar) {
+		if !ok || !isAlpha(name[0]) || !all(name, tokenChars) {
 			h.fault("header", line)
 			continue
 		}
@@ -317,8 +323,8 @@ func (h *Head) wish(w *ReportWish, value, line []byte) {
 // parseStatus reads "000 code [comment]". Namespaces other than 000 are not
 // defined and are left alone (RFC 4975 §7.1.3, CORE-101).
 func (h *Head) parseStatus(value, line []byte) {
-	if h.HasStatus || len(value) < 7 || !all(value[:3], isDigit) || value[3] != ' ' ||
-		!all(value[4:7], isDigit) || len(value) > 7 && value[7] != ' ' {
+	if h.HasStatus || len(value) < 7 || !all(value[:3], digits) || value[3] != ' ' ||
+		!all(value[4:7], digits) || len(value) > 7 && value[7] != ' ' {
 		h.fault("Status", line)
 		return
 	}
@@ -371,8 +377,11 @@ func (h *Head) CheckPaths() error {
 // parameters are passed on unread.
 func isMediaType(v []byte) bool {
 	v, _, _ = bytes.Cut(v, []byte(";"))
-	typ, sub, ok := bytes.Cut(bytes.TrimRight(v, " \t"), []byte("/"))
-	return ok && len(typ) > 0 && len(sub) > 0 && all(typ, isTokenChar) && all(sub, isTokenChar)
+	for len(v) > 0 && (v[len(v)-1] == ' ' || v[len(v)-1] == '\t') {
+		v = v[:len(v)-1]
+	}
+	typ, sub, ok := bytes.Cut(v, []byte("/"))
+	return ok && len(typ) > 0 && len(sub) > 0 && all(typ, tokenChars) && all(sub, tokenChars)
 }
 
 // isText follows RFC 4975 §9 "utf8text": HTAB, printable ASCII and UTF-8.

@@ -15,6 +15,7 @@ type Piece struct {
 	First   bool   // first piece of its frame
 	Last    bool   // the end-line was read
 	Flag    Flag   // set with Last
+	Plain   bool   // Body holds no "-------", and so no end-line of any frame
 }
 
 // A Reader splits a stream of octets into Pieces. It never holds more than
@@ -27,35 +28,65 @@ type Reader struct {
 	onWait func()                           // called before each read of src
 	onRead func()                           // and after each that brought octets
 	msgs   interface{ NextMessage() error } // src, if it carries messages
+	lent   lentReader                       // src, if it can wait without a buffer
 
-	inMsg   bool   // a message was begun, and its end not seen
-	spent   bool   // its frame was read: nothing may follow
-	buf     []byte // nil while idle
-	r, w    int    // buf[r:w] is unread
-	frame   int    // offset in buf where the current head begins
-	ends    []int  // line ends within the current head, from frame
-	headEnd int    // end of the current head, from frame
-	end     []byte // CRLF "-------" tid; made anew in mark for each frame
-	mark    [2 + 7 + 32]byte
-	body    bool // inside a body
-	begin   bool // at the first octet of a body
-	once    bool // the body may not be handed on in parts
-	moved   bool // the current head was moved in buf while it arrived
+	inMsg   bool            // a message was begun, and its end not seen
+	spent   bool            // its frame was read: nothing may follow
+	buf     []byte          // nil while idle, or stowed
+	stowed  *[stowSize]byte // holds buf[:w] while the peer is silent in mid-frame
+	r, w    int             // buf[r:w] is unread
+	frame   int             // offset in buf where the current head begins
+	ends    []int           // line ends within the current head, from frame
+	headEnd int             // end of the current head, from frame
+	body    bool            // inside a body
+	begin   bool            // at the first octet of a body
+	once    bool            // the body may not be handed on in parts
+	end     []byte          // "-------" tid; made anew in mark for each frame
+	mark    [7 + 32]byte
+	dashed  int      // offset in buf behind the last "-------" that was found in a body
+	moved   bool     // the current head was moved in buf while it arrived
+	met     [2]paths // of the last request and the last response
+	known   paths    // the one of them that the current head has, too
 	head    Head
 	piece   Piece
 	one     [1]byte
 	err     error // final once set
 }
 
-// bufSize is what a Reader and an outbox take from the pool. It holds a head
-// and a piece of default size, and many small frames at once.
-const bufSize = 64 << 10
+// bufSize is what a Reader takes from the pool to read into. It holds a head and a
+// piece of default size, and what many peers send at once: fewer system calls.
+const bufSize = 128 << 10
 
-var buffers = sync.Pool{New: func() any { return new([bufSize]byte) }}
+// stowSize is what a Reader takes instead while the rest of a frame does not come, if
+// it holds no more than that.
+const stowSize = 2 << 10
 
-// NewReader returns a Reader on src. If src has a method WaitRead() error, the
-// Reader calls it before the first read of a frame, so that it needs no buffer
-// while the peer is silent.
+var (
+	buffers = sync.Pool{New: func() any { return new([bufSize]byte) }}
+	stows   = sync.Pool{New: func() any { return new([stowSize]byte) }}
+)
+
+// A paths is where To-Path and From-Path of a frame without a fault lie in the
+// Reader's buffer. A peer repeats them octet for octet, so that most are only compared.
+type paths struct {
+	at, mid, size int // of both lines, and the second of them; size 0 = none
+	to, from      int // of the values, each from its line
+}
+
+type lentReader interface {
+	ReadLent(interface {
+		Lend() []byte
+		TakeBack()
+	}) (int, error)
+}
+
+// NewReader returns a Reader on src. If src has a method
+//
+//	ReadLent(interface{ Lend() []byte; TakeBack() }) (int, error)
+//
+// the Reader calls it instead of Read: it is to read into what Lend returns, and to call
+// TakeBack before it waits, and Lend again. Of others the Reader asks for the first octet
+// of a frame alone; so it needs no buffer to wait for that.
 //
 // If src has a method NextMessage() error, as in [MessageConn], each message is
 // to hold one frame (RFC 7977 §5.1, WS-11, WS-15), or nothing but line breaks: a
@@ -63,7 +94,9 @@ var buffers = sync.Pool{New: func() any { return new([bufSize]byte) }}
 // stream. The frame is handed on before what follows it is seen.
 func NewReader(src io.Reader, lim Limits) *Reader {
 	r := &Reader{src: src, lim: lim, ends: make([]int, 0, 16)}
-	r.msgs, _ = src.(interface{ NextMessage() error })
+	if r.msgs, _ = src.(interface{ NextMessage() error }); r.msgs == nil {
+		r.lent, _ = src.(lentReader)
+	}
 	return r
 }
 
@@ -100,7 +133,11 @@ func (r *Reader) release() {
 	if len(r.buf) == bufSize {
 		buffers.Put((*[bufSize]byte)(r.buf))
 	}
-	r.buf, r.r, r.w, r.frame = nil, 0, 0, 0
+	if r.stowed != nil {
+		stows.Put(r.stowed)
+		r.stowed = nil
+	}
+	r.buf, r.r, r.w, r.frame, r.dashed, r.met = nil, 0, 0, 0, 0, [2]paths{}
 }
 
 // fill reads more octets behind buf[r.w], making room first.
@@ -125,36 +162,74 @@ func (r *Reader) fillOnce() error {
 	var n int
 	var err error
 	switch {
-	case r.buf == nil || r.frame == r.w && !r.body:
-		// Nothing is held: wait for the peer without a buffer.
+	case r.holdsNothing():
+		// Wait for the peer without a buffer.
 		r.release()
-		if r.msgs != nil {
-			if n, err = r.wait(); err != nil {
-				return err
-			}
-		} else if w, ok := r.src.(interface{ WaitRead() error }); ok {
-			if err := w.WaitRead(); err != nil {
-				return err
-			}
-		} else if n, err = r.read(r.one[:]); err != nil {
+		switch {
+		case r.msgs != nil:
+			n, err = r.wait()
+		case r.lent == nil:
+			n, err = r.read(r.one[:])
+		}
+		if err != nil {
 			return err
 		}
-		if need := r.need(); need <= bufSize {
-			r.buf = buffers.Get().(*[bufSize]byte)[:]
-		} else {
-			r.buf = make([]byte, need)
-		}
-		if r.w = copy(r.buf, r.one[:n]); n > 0 {
+		if n > 0 {
+			r.w = copy(r.Lend(), r.one[:n])
 			return nil
 		}
-	case r.w == len(r.buf):
-		copy(r.buf, r.buf[r.frame:r.w])
-		r.moved = true
-		r.r, r.w, r.frame = r.r-r.frame, r.w-r.frame, 0
+	case r.frame > 0 && len(r.buf)-r.w < len(r.buf)/8:
+		// Rather than to read a little now and the rest by another system call.
+		r.move(r.buf)
 	}
-	n, err = r.read(r.buf[r.w:])
+	if r.lent == nil {
+		n, err = r.read(r.Lend())
+	} else if n, err = r.lent.ReadLent(r); n > 0 && r.onRead != nil {
+		r.onRead()
+	}
 	r.w += n
 	return err
+}
+
+func (r *Reader) holdsNothing() bool { return r.frame == r.w && !r.body }
+
+// move moves what is held to the front of dst, which takes the place of buf.
+func (r *Reader) move(dst []byte) {
+	copy(dst, r.buf[r.frame:r.w])
+	r.moved, r.met = true, [2]paths{}
+	r.dashed = max(0, r.dashed-r.frame)
+	r.r, r.w, r.frame = r.r-r.frame, r.w-r.frame, 0
+}
+
+// Lend returns where to read to: the rest of the buffer, which comes from the pool if
+// there is none.
+func (r *Reader) Lend() []byte {
+	if r.buf == nil {
+		if need := r.need(); need > bufSize {
+			r.buf = make([]byte, need)
+		} else {
+			r.buf = buffers.Get().(*[bufSize]byte)[:]
+		}
+	}
+	if r.stowed != nil {
+		copy(r.buf, r.stowed[:r.w])
+		stows.Put(r.stowed)
+		r.stowed = nil
+	}
+	return r.buf[r.w:]
+}
+
+// TakeBack gives the buffer that was lent back to the pool, unless it holds too much.
+func (r *Reader) TakeBack() {
+	switch {
+	case r.holdsNothing():
+		r.release()
+	case len(r.buf) == bufSize && r.w-r.frame <= stowSize:
+		r.stowed = stows.Get().(*[stowSize]byte)
+		r.move(r.stowed[:])
+		buffers.Put((*[bufSize]byte)(r.buf))
+		r.buf = nil
+	}
 }
 
 // wait waits for the next message; what is left of the last one comes first.
@@ -188,7 +263,7 @@ func (r *Reader) read(b []byte) (int, error) {
 
 // need is the buffer size that the limits ask for.
 func (r *Reader) need() int {
-	return r.lim.head() + max(r.lim.piece(), r.lim.otherBody()) + len(r.mark) + 3
+	return r.lim.head() + max(r.lim.piece(), r.lim.otherBody()) + 2 + len(r.mark) + 3
 }
 
 var (
@@ -198,7 +273,7 @@ var (
 
 // readHead reads up to the blank line that a body follows, or to the end-line.
 func (r *Reader) readHead() error {
-	r.frame, r.ends, r.moved = r.r, r.ends[:0], false
+	r.frame, r.ends, r.moved, r.known = r.r, r.ends[:0], false, paths{}
 	if r.spent && r.r < r.w {
 		return syntaxError("message", r.buf[r.r:r.w])
 	}
@@ -244,7 +319,13 @@ func (r *Reader) readHead() error {
 			if err := r.head.parseStart(line); err != nil {
 				return err
 			}
-			r.end = append(append(append(r.mark[:0], crlf...), dashes...), r.head.TID...)
+			r.end = append(append(r.mark[:0], dashes...), r.head.TID...)
+			if k := r.meet(); k.size > 0 && bytes.HasPrefix(r.buf[end:r.w], r.buf[k.at:k.at+k.size]) {
+				r.known = *k
+				r.ends = append(r.ends, start, start+k.mid, start+k.size)
+				scan, start = end+k.size, start+k.size
+				continue
+			}
 		case len(line) == 0:
 			r.headEnd, r.r = from-r.frame, end
 			r.body, r.begin = true, true
@@ -252,7 +333,7 @@ func (r *Reader) readHead() error {
 			r.once = !r.head.Is("SEND")
 			return nil
 		case bytes.HasPrefix(line, dashes):
-			flag, ok := bytes.CutPrefix(line, r.end[2:])
+			flag, ok := bytes.CutPrefix(line, r.end)
 			if !ok || len(flag) != 1 || !Flag(flag[0]).valid() {
 				return syntaxError("end-line", line)
 			}
@@ -281,8 +362,23 @@ func (r *Reader) restart() {
 // before the piece is handed on.
 func (r *Reader) finishHead(hasBody bool) {
 	r.restart()
-	r.head.parse(r.buf[r.frame:r.frame+r.headEnd], r.ends, r.lim.headers())
+	r.head.parse(r.buf[r.frame:r.frame+r.headEnd], r.ends, r.lim.headers(), &r.known)
 	r.head.finish(hasBody)
+	if r.known.size == 0 && r.head.Err == nil {
+		at := r.frame + r.ends[0]
+		*r.meet() = paths{
+			at: at, mid: r.ends[1] - r.ends[0], size: len(r.head.Paths),
+			to: r.ends[1] - 2 - r.ends[0] - len(r.head.To), from: r.ends[2] - 2 - r.ends[1] - len(r.head.From),
+		}
+	}
+}
+
+// meet returns where the paths of frames such as the current one are.
+func (r *Reader) meet() *paths {
+	if r.head.IsResponse() {
+		return &r.met[1]
+	}
+	return &r.met[0]
 }
 
 // badStart reports whether b cannot become a start line or a bare CRLF, and how
@@ -307,7 +403,7 @@ func (r *Reader) readBody() error {
 	if !first {
 		r.frame = r.r
 	}
-	tail := len(r.end) + 3 // marker, flag, CRLF
+	tail := 2 + len(r.end) + 3 // CRLF, marker, flag, CRLF
 	limit := r.lim.piece()
 	if r.once {
 		limit = r.lim.otherBody()
@@ -319,10 +415,10 @@ func (r *Reader) readBody() error {
 		from -= 2
 	}
 	for {
-		i, flag, ok := r.findEnd(r.buf[from:r.w])
+		end, flag, ok := r.findEnd(from, min(r.w, r.r+limit+tail))
 		size := r.w - r.r - tail // octets that surely belong to the body
 		if ok {
-			size = max(0, from+i-r.r)
+			size = max(0, end-tail-r.r)
 		}
 		switch {
 		case size > limit && r.once:
@@ -331,7 +427,6 @@ func (r *Reader) readBody() error {
 			r.deliver(first, limit)
 			return nil
 		case ok:
-			end := from + i + tail
 			r.deliver(first, size)
 			r.r, r.body = end, false
 			r.spent = r.inMsg
@@ -351,6 +446,7 @@ func (r *Reader) readBody() error {
 func (r *Reader) deliver(first bool, size int) {
 	r.piece.First, r.piece.HasBody = first, true
 	r.piece.Body = r.buf[r.r : r.r+size : r.r+size]
+	r.piece.Plain = r.dashed <= r.r
 	r.r += size
 	r.begin = false
 	if first {
@@ -358,21 +454,31 @@ func (r *Reader) deliver(first bool, size int) {
 	}
 }
 
-// findEnd looks for the end-line in win. A body may hold the marker by chance
-// or another frame's end-line; only CRLF, dashes, this transaction id, a flag
-// and CRLF together end the frame (CORE-35).
-func (r *Reader) findEnd(win []byte) (int, Flag, bool) {
-	from := 0
-	for {
-		i := bytes.Index(win[from:], r.end)
+// findEnd looks for the end-line in buf[from:to] and returns where it ends. A body
+// may hold the marker by chance or another frame's end-line; only CRLF, dashes, this
+// transaction id, a flag and CRLF together end the frame (CORE-35). What looks like one
+// and is none is kept in dashed.
+func (r *Reader) findEnd(from, to int) (int, Flag, bool) {
+	for next := from; ; {
+		i := bytes.Index(r.buf[next:to], dashes)
 		if i < 0 {
 			return 0, 0, false
 		}
-		i += from
-		rest := win[i+len(r.end):]
-		if len(rest) >= 3 && Flag(rest[0]).valid() && rest[1] == '\r' && rest[2] == '\n' {
-			return i, Flag(rest[0]), true
+		i += next
+		next = i + len(dashes)
+		if i >= from+2 && r.buf[i-2] == '\r' && r.buf[i-1] == '\n' {
+			end := i + len(r.end) + 3
+			if end > to {
+				return 0, 0, false // what is there is looked at again with what follows
+			}
+			rest := r.buf[i+len(r.end) : end]
+			if bytes.HasPrefix(r.buf[i:], r.end) && Flag(rest[0]).valid() && rest[1] == '\r' && rest[2] == '\n' {
+				return end, Flag(rest[0]), true
+			}
 		}
-		from = i + 1
+		for next < to && r.buf[next] == '-' {
+			next++
+		}
+		r.dashed = next
 	}
 }

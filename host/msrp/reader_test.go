@@ -25,6 +25,7 @@ func frame(tid, body string, flag Flag) string {
 // got is what a test keeps of a frame.
 type got struct {
 	raw, body string
+	to, from  string
 	hasBody   bool
 	flag      Flag
 	fault     string
@@ -39,13 +40,13 @@ func readAll(r io.Reader, lim Limits) (fs []got, err error) {
 			return fs, err
 		}
 		if p.First {
-			g := got{raw: string(p.Head.Raw), hasBody: p.HasBody}
+			g := got{raw: string(p.Head.Raw), to: string(p.Head.To), from: string(p.Head.From), hasBody: p.HasBody}
 			if p.Head.Err != nil {
 				g.fault = p.Head.Err.(*SyntaxError).Rule
 			}
 			fs = append(fs, g)
 		}
-		if len(fs) == 0 || len(p.Body) > max(lim.piece(), lim.otherBody()) {
+		if len(fs) == 0 || len(p.Body) > max(lim.piece(), lim.otherBody()) || p.Plain && bytes.Contains(p.Body, dashes) {
 			return fs, fmt.Errorf("invariant broken: %+v", p)
 		}
 		f := &fs[len(fs)-1]
@@ -55,6 +56,21 @@ func readAll(r io.Reader, lim Limits) (fs []got, err error) {
 		}
 	}
 }
+
+// A lentSource has the Reader lend its buffer, and takes it back before it reads.
+type lentSource struct{ io.Reader }
+
+func (s lentSource) ReadLent(b interface {
+	Lend() []byte
+	TakeBack()
+},
+) (int, error) {
+	b.Lend()
+	b.TakeBack()
+	return s.Read(b.Lend())
+}
+
+func lent(r io.Reader) io.Reader { return lentSource{r} }
 
 func TestReaderBodies(t *testing.T) {
 	all256 := make([]byte, 256)
@@ -70,6 +86,8 @@ func TestReaderBodies(t *testing.T) {
 		{"another's end-line", "a\r\n-------wxyz$\r\nb"},
 		{"own tid, wrong flag", "a\r\n-------abcd!\r\nb\r\n-------abcd$x"},
 		{"own tid, longer", "a\r\n-------abcde$\r\nb"},
+		{"a long rule", strings.Repeat("-", 100) + "\r\n" + strings.Repeat("-", 100)},
+		{"dashes before the end-line", "a\r\n--------abcd$\r\n---"},
 		{"own tid without CRLF before", "a-------abcd$\r\nb"},
 		{"ends in CR", "a\r"},
 		{"ends in part of the marker", "a\r\n-------abc"},
@@ -83,6 +101,8 @@ func TestReaderBodies(t *testing.T) {
 				"bytes":           iotest.OneByteReader,
 				"half":            iotest.HalfReader,
 				"data with error": iotest.DataErrReader,
+				"lent":            lent,
+				"lent, bytes":     func(r io.Reader) io.Reader { return lentSource{iotest.OneByteReader(r)} },
 			} {
 				for _, lim := range []Limits{{}, {Head: 256, Piece: 16}} {
 					fs, err := readAll(wrap(strings.NewReader(in)), lim)
@@ -107,9 +127,61 @@ func TestReaderSplit(t *testing.T) {
 		t.Fatalf("%d frames", len(want))
 	}
 	for i := range len(in) {
+		for _, wrap := range []func(io.Reader) io.Reader{func(r io.Reader) io.Reader { return r }, lent} {
+			fs, err := readAll(wrap(io.MultiReader(strings.NewReader(in[:i]), strings.NewReader(in[i:]))), Limits{})
+			if err != io.EOF || fmt.Sprint(fs) != fmt.Sprint(want) {
+				t.Fatalf("cut at %d: %v %v", i, fs, err)
+			}
+		}
+	}
+}
+
+// TestReaderPaths: paths that were met before are taken for what they are, and others
+// for nothing else, whatever came between.
+func TestReaderPaths(t *testing.T) {
+	send := frame("abcd", "hello", Complete)
+	long := strings.Replace(send, "b.example", "b.example.com", 1)
+	frames := []string{
+		send, send, long, long, send,
+		strings.Replace(send, "From-Path: ", "from-path:  ", 1),
+		strings.Replace(send, "/y;tcp", "/z;tcp", 1),
+		strings.Replace(send, "To-Path", "Ti-Path", 1),
+		send,
+		strings.Replace(send, "/y;tcp\r\n", "/y;tcp\r\nFrom-Path: x\r\n", 1),
+		"MSRP qrst 200 OK\r\nTo-Path: msrp://b.example:1/x;tcp\r\nFrom-Path: msrp://a.example:1/y;tcp\r\n-------qrst$\r\n",
+		send,
+		"MSRP qrst 200 OK\r\nTo-Path: msrp://b.example:1/x;tcp\r\nFrom-Path: msrp://a.example:1/y;tcp\r\n-------qrst$\r\n",
+		send[:strings.Index(send, "From-Path")] + "-------abcd$\r\n",
+		send,
+	}
+	var want []got
+	for _, f := range frames {
+		fs, _ := readAll(strings.NewReader(f), Limits{})
+		want = append(want, fs...)
+	}
+	in := strings.Join(frames, "")
+	for i := range len(in) {
 		fs, err := readAll(io.MultiReader(strings.NewReader(in[:i]), strings.NewReader(in[i:])), Limits{})
-		if err != io.EOF || fmt.Sprint(fs) != fmt.Sprint(want) {
+		if err != io.EOF || !slices.Equal(fs, want) {
 			t.Fatalf("cut at %d: %v %v", i, fs, err)
+		}
+	}
+}
+
+// TestReaderStows: while the rest of a frame does not come, the large buffer is given
+// back if there is little in it.
+func TestReaderStows(t *testing.T) {
+	send := frame("abcd", strings.Repeat("x", 5000), Complete)
+	for held, want := range map[int]bool{1: true, 300: true, stowSize: true, stowSize + 1: false} {
+		src := lentSource{strings.NewReader(send)}
+		r := NewReader(src, Limits{})
+		r.w = copy(r.Lend(), send[:held])
+		r.TakeBack()
+		if got := r.stowed != nil && r.buf == nil; got != want {
+			t.Errorf("%d octets are stowed: %v", held, got)
+		}
+		if r.Lend(); string(r.buf[:r.w]) != send[:held] || r.stowed != nil {
+			t.Errorf("%d octets became %q", held, r.buf[:r.w])
 		}
 	}
 }
@@ -306,6 +378,7 @@ func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 // that stream parsers most often break.
 func FuzzReader(f *testing.F) {
 	f.Add(frame("abcd", "hello\r\n-------abc", '$') + frame("wxyz", "", '+'))
+	f.Add(strings.Repeat(frame("abcd", "-------", '$'), 2) + frame("abcd", "--------\r\n-", '$'))
 	f.Add("MSRP a b\r\n")
 	f.Add("\r\nMSRP abcd 200 OK\r\nTo-Path: msrp://b;tcp\r\nFrom-Path: msrp://a;tcp\r\n-------abcd$\r\n")
 	f.Add("MSRP abcd AUTH\r\nTo-Path: msrp://b;tcp\r\n\r\nbody\r\n-------abcd$\r\n")
@@ -314,15 +387,17 @@ func FuzzReader(f *testing.F) {
 		lim := Limits{Head: 128, Headers: 6, Piece: 8, OtherBody: 12}
 		a, errA := readAll(strings.NewReader(in), lim)
 		b, errB := readAll(iotest.OneByteReader(strings.NewReader(in)), lim)
-		if fmt.Sprint(errA) != fmt.Sprint(errB) {
-			t.Fatalf("errors differ: %v, %v", errA, errB)
+		c, errC := readAll(lentSource{iotest.HalfReader(strings.NewReader(in))}, lim)
+		if fmt.Sprint(errA) != fmt.Sprint(errB) || fmt.Sprint(errA) != fmt.Sprint(errC) {
+			t.Fatalf("errors differ: %v, %v, %v", errA, errB, errC)
 		}
 		if errA != io.EOF {
 			// The last frame was cut, and how much of it was handed on depends on arrival.
-			a, b = a[:max(0, min(len(a), len(b))-1)], b[:max(0, min(len(a), len(b))-1)]
+			n := max(0, min(len(a), len(b), len(c))-1)
+			a, b, c = a[:n], b[:n], c[:n]
 		}
-		if !slices.Equal(a, b) {
-			t.Fatalf("frames differ: %v, %v", a, b)
+		if !slices.Equal(a, b) || !slices.Equal(a, c) {
+			t.Fatalf("frames differ: %v, %v, %v", a, b, c)
 		}
 	})
 }

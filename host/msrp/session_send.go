@@ -331,7 +331,7 @@ func checkHeader(line string) error {
 		"To-Path", "From-Path", "Message-ID", "Byte-Range", "Success-Report", "Failure-Report", "Status", "Content-Type",
 		"Content-Transfer-Encoding", // RFC 4975 §7.1.1 (CORE-37)
 	}, func(s string) bool { return equalFoldASCII(name, s) })
-	if !ok || own || !isAlpha(name[0]) || !all(name, isTokenChar) || !isText(value) {
+	if !ok || own || !isAlpha(name[0]) || !all(name, tokenChars) || !isText(value) {
 		return fmt.Errorf("header line %q cannot be sent", line)
 	}
 	return nil

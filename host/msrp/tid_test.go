@@ -45,7 +45,7 @@ func TestTID(t *testing.T) {
 func TestNewID(t *testing.T) {
 	for n := range 33 {
 		id := NewID(n)
-		if len(id) != n || n >= 4 && !isIdent([]byte(id)) || n > 0 && !isAlpha(id[0]) || !all(id, isSessionChar) {
+		if len(id) != n || n >= 4 && !isIdent([]byte(id)) || n > 0 && !isAlpha(id[0]) || !all(id, sessionChars) {
 			t.Errorf("%q", id)
 		}
 	}

@@ -38,7 +38,7 @@ func ParseURI(s string) (u URI, err error) {
 		return u, uriError("URI without transport", s)
 	}
 	authority, u.Session, ok = strings.Cut(authority, "/")
-	if ok && (u.Session == "" || !all(u.Session, isSessionChar)) {
+	if ok && (u.Session == "" || !all(u.Session, sessionChars)) {
 		return u, uriError("URI session-id", s)
 	}
 	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
@@ -54,14 +54,14 @@ func ParseURI(s string) (u URI, err error) {
 	if i := strings.IndexByte(params, ';'); i >= 0 {
 		params, u.Params = params[:i], params[i:]
 	}
-	if u.Transport = params; params == "" || !all(params, isAlphanum) {
+	if u.Transport = params; params == "" || !all(params, alphanums) {
 		return u, uriError("URI transport", s)
 	}
 	for p := u.Params; p != ""; {
 		var one string
 		one, p = cutParam(p[1:])
 		name, value, eq := strings.Cut(one, "=")
-		if name == "" || !all(name, isTokenChar) || eq && (value == "" || !all(value, isTokenChar)) {
+		if name == "" || !all(name, tokenChars) || eq && (value == "" || !all(value, tokenChars)) {
 			return u, uriError("URI parameter", s)
 		}
 	}
@@ -236,9 +236,30 @@ func isIdentChar(c byte) bool {
 	return isAlphanum(c) || c == '.' || c == '-' || c == '+' || c == '%' || c == '='
 }
 
-func all[T ~string | ~[]byte](s T, ok func(byte) bool) bool {
+// A class is a set of characters. Of what comes with each frame it is looked up, which
+// is quicker than a call for each character.
+type class [256]bool
+
+func classOf(is func(byte) bool) *class {
+	k := new(class)
+	for c := range k {
+		k[c] = is(byte(c))
+	}
+	return k
+}
+
+var (
+	identSet     = classOf(isIdentChar)
+	digits       = classOf(isDigit)
+	uppers       = classOf(isUpper)
+	alphanums    = classOf(isAlphanum)
+	tokenChars   = classOf(isTokenChar)
+	sessionChars = classOf(isSessionChar)
+)
+
+func all[T ~string | ~[]byte](s T, in *class) bool {
 	for i := range len(s) {
-		if !ok(s[i]) {
+		if !in[s[i]] {
 			return false
 		}
 	}

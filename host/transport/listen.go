@@ -69,7 +69,7 @@ func bind(ctx context.Context, address string) (net.Listener, error) {
 		}
 	}
 	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
-	lc.SetMultipathTCP(false)               // older kernels cannot peek at such a socket, which WaitRead needs
+	lc.SetMultipathTCP(false)               // each call on such a socket costs more, whatever the peer speaks
 	return lc.Listen(ctx, network, address) // an error says "listen tcp <address>" itself
 }
 

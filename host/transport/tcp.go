@@ -2,11 +2,10 @@ package transport
 
 import "net"
 
-// A tcpConn is a *net.TCPConn that can be waited for without a buffer, so that
-// an idle connection costs no memory but its own.
+// A tcpConn is a *net.TCPConn that may do more than one: see poller.
 type tcpConn struct {
 	*net.TCPConn
-	waiter waiter
+	poller poller
 
 	// Owned by who accepted it, until Handshake has returned; then read-only.
 	proxied       bool         // a PROXY header is still due
@@ -20,7 +19,7 @@ func newConn(nc net.Conn, proxied bool) net.Conn {
 		return nc
 	}
 	c := &tcpConn{TCPConn: tc, proxied: proxied}
-	c.waiter.init(tc)
+	c.poller.init(tc)
 	return c
 }
 
@@ -39,14 +38,6 @@ func (c *tcpConn) LocalAddr() net.Addr {
 	}
 	return c.TCPConn.LocalAddr()
 }
-
-// WaitRead blocks until Read has something to say: octets, the end of the
-// stream, or an error. It consumes no octet, but it does consume the socket's
-// pending error: one that it returns may not come again from Read. It fails
-// once the read deadline has passed. Only one goroutine may read or wait.
-//
-// Where the system cannot tell, it returns nil at once, and Read is what blocks.
-func (c *tcpConn) WaitRead() error { return c.waiter.wait() }
 
 // WriteBuffers is b.WriteTo(c) in one system call. net.Buffers makes it only
 // for the net package's own types, which this one hides.

@@ -5,30 +5,57 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
 
-type waitReader interface {
-	net.Conn
-	WaitRead() error
+// A lending lends, and says when it gets back.
+type lending struct {
+	buf   [16]byte
+	back  int
+	waits chan struct{} // if not nil, closed when the buffer is first given back
 }
 
-func TestWaitRead(t *testing.T) {
+func (l *lending) Lend() []byte { return l.buf[:] }
+
+func (l *lending) TakeBack() {
+	if l.back++; l.back == 1 && l.waits != nil {
+		close(l.waits)
+	}
+}
+
+type lentReader interface {
+	net.Conn
+	ReadLent(b interface {
+		Lend() []byte
+		TakeBack()
+	}) (int, error)
+}
+
+func lentConn(t *testing.T, nc net.Conn) lentReader {
+	c, ok := nc.(lentReader)
+	if !ok {
+		t.Skipf("no ReadLent on %s", runtime.GOOS)
+	}
+	return c
+}
+
+func TestReadLent(t *testing.T) {
 	tests := []struct {
 		name string
 		peer func(peer *tcpConn, c net.Conn)
-		err  error  // of WaitRead
-		read string // all that can be read then, up to the end
+		err  error
+		read string
 	}{
 		{
 			name: "data",
-			peer: func(p *tcpConn, _ net.Conn) { _, _ = io.WriteString(p, "MSRP"); _ = p.CloseWrite() },
+			peer: func(p *tcpConn, _ net.Conn) { _, _ = io.WriteString(p, "MSRP") },
 			read: "MSRP",
 		},
-		{name: "end of stream", peer: func(p *tcpConn, _ net.Conn) { _ = p.CloseWrite() }},
+		{name: "end of stream", peer: func(p *tcpConn, _ net.Conn) { _ = p.CloseWrite() }, err: io.EOF},
 		{
 			name: "deadline",
 			peer: func(_ *tcpConn, c net.Conn) { _ = c.SetReadDeadline(time.Unix(1, 0)) },
@@ -44,43 +71,74 @@ func TestWaitRead(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			peer, accepted := pair(t)
-			c := accepted.(waitReader)
+			c := lentConn(t, accepted)
+			l := &lending{waits: make(chan struct{})}
 			done := make(chan error, 1)
-			go func() { done <- c.WaitRead() }()
-			select {
-			case err := <-done:
-				t.Fatalf("returned while nothing had happened: %v", err)
-			default:
-			}
+			var n int
+			go func() {
+				var err error
+				n, err = c.ReadLent(l)
+				done <- err
+			}()
+			<-l.waits
 			tt.peer(peer.(*tcpConn), c)
-			if err := want(t, done); !errors.Is(err, tt.err) {
-				t.Fatalf("WaitRead: %v, want %v", err, tt.err)
-			}
-			if tt.err != nil {
-				return
-			}
-			if err := c.WaitRead(); err != nil {
-				t.Errorf("again: %v", err)
-			}
-			if got, err := io.ReadAll(c); string(got) != tt.read || err != nil {
-				t.Errorf("read %q, %v; want %q", got, err, tt.read)
+			if err := want(t, done); !errors.Is(err, tt.err) || string(l.buf[:n]) != tt.read {
+				t.Fatalf("%q, %v; want %q, %v", l.buf[:n], err, tt.read, tt.err)
 			}
 		})
 	}
 }
 
-func TestWaitReadAllocs(t *testing.T) {
+func TestTryWrite(t *testing.T) {
 	dialed, accepted := pair(t)
-	c := accepted.(waitReader)
-	out, in := []byte{0}, make([]byte, 1)
+	w, ok := dialed.(interface {
+		TryWrite(b [][]byte) (int, error)
+	})
+	if !ok {
+		t.Skipf("no TryWrite on %s", runtime.GOOS)
+	}
+	// As much as there is room for, and no waiting for more.
+	block := [][]byte{make([]byte, 100_000), make([]byte, 100_000)}
+	sent := 0
+	for {
+		n, err := w.TryWrite(block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sent += n; n == 0 {
+			break
+		}
+	}
+	if n, err := io.CopyN(io.Discard, accepted, int64(sent)); err != nil {
+		t.Fatalf("%d of %d octets, %v", n, sent, err)
+	}
+	_ = dialed.SetWriteDeadline(time.Unix(1, 0))
+	if n, err := w.TryWrite(block); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%d, %v after the deadline", n, err)
+	}
+	_ = dialed.SetWriteDeadline(time.Time{})
+	_ = dialed.(*tcpConn).CloseWrite()
+	if n, err := w.TryWrite(block); n != 0 || !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("%d, %v after the end", n, err)
+	}
+	_ = dialed.Close()
+	if n, err := w.TryWrite(block); n != 0 || !errors.Is(err, net.ErrClosed) {
+		t.Errorf("%d, %v when closed", n, err)
+	}
+}
+
+func TestPollerAllocs(t *testing.T) {
+	dialed, accepted := pair(t)
+	c := lentConn(t, accepted)
+	w := dialed.(interface {
+		TryWrite(b [][]byte) (int, error)
+	})
+	out, l := [][]byte{{0}, {1}}, &lending{}
 	if n := testing.AllocsPerRun(100, func() {
-		if _, err := dialed.Write(out); err != nil {
+		if _, err := w.TryWrite(out); err != nil {
 			t.Error(err)
 		}
-		if err := c.WaitRead(); err != nil {
-			t.Error(err)
-		}
-		if _, err := c.Read(in); err != nil {
+		if _, err := c.ReadLent(l); err != nil {
 			t.Error(err)
 		}
 	}); n != 0 {

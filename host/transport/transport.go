@@ -20,11 +20,15 @@
 // It knows nothing of MSRP: neither URIs nor frames, nor which client
 // certificate makes a peer a relay.
 //
-// A plain TCP connection that comes from Listen or Dialer.Dial has two methods
+// A plain TCP connection that comes from Listen or Dialer.Dial has further methods
 // beside those of net.Conn, to be found with a type assertion:
 //
-//	WaitRead() error                           // block until Read has something to say
 //	WriteBuffers(*net.Buffers) (int64, error)  // one writev
+//
+// and on Linux
+//
+//	ReadLent(interface{ Lend() []byte; TakeBack() }) (int, error)  // needs no buffer to wait
+//	TryWrite([][]byte) (int, error)                                // one writev, and no waiting
 package transport
 
 import (
