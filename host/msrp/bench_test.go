@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// writeOut is drain without its goroutine.
+// writeOut is drain in this goroutine.
 func (c *Conn) writeOut(tb testing.TB, b *batch) {
 	for c.takeBatch(b) {
 		if err := c.write(b); err != nil {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -433,7 +434,8 @@ func (c *Conn) beforeRead() {
 // peer: so all that one read brought in leaves d in few writes. It may be called
 // from ServePiece and from Owners that Serve calls, no one else.
 func (c *Conn) Touch(d *Conn) {
-	if n := len(c.touched); n > 0 && c.touched[n-1] == d {
+	// What a peer sends goes to few, and the answers to it.
+	if n := len(c.touched); slices.Contains(c.touched[max(0, n-4):], d) {
 		return
 	}
 	if len(c.touched) >= 64 {

@@ -10,30 +10,80 @@ import (
 	"time"
 )
 
-// Flush starts to write what is queued.
+// Flush writes what the network takes at once of what is queued, and starts to
+// write the rest.
 func (c *Conn) Flush() {
 	c.mu.Lock()
-	c.flush()
+	w, quick := c.nc.(tryWriter)
+	begun := c.beginDrain()
 	c.mu.Unlock()
+	switch {
+	case !begun:
+	case quick:
+		c.drainQuickly(w)
+	default:
+		go c.drain(batches.Get().(*batch))
+	}
 }
 
-// flush is Flush with mu held. At most one drain runs.
+// flush is Flush for who holds mu, and so must not write.
 func (c *Conn) flush() {
-	if !c.writing && c.nc != nil && c.err == nil && (c.requests.size > 0 || c.answers.size > 0) {
-		c.writing = true
-		c.writers.Add(1)
-		go c.drain()
+	if c.beginDrain() {
+		go c.drain(batches.Get().(*batch))
 	}
+}
+
+// beginDrain reports whether somebody has to drain: at most one does. mu is held.
+func (c *Conn) beginDrain() bool {
+	if c.writing || c.nc == nil || c.err != nil || c.idle() {
+		return false
+	}
+	c.writing = true
+	c.writers.Add(1)
+	return true
+}
+
+// A tryWriter is a connection that can be written to without waiting.
+type tryWriter interface {
+	TryWrite(b [][]byte) (int, error)
+}
+
+// quickBatches bounds what a goroutine that has something else to do writes for a
+// connection whose queue others keep filling.
+const quickBatches = 4
+
+// drainQuickly writes without a goroutine of its own, which costs more than the write,
+// and leaves what the network does not take at once, and its errors, to one.
+func (c *Conn) drainQuickly(w tryWriter) {
+	b := batches.Get().(*batch)
+	for range quickBatches {
+		if !c.takeBatch(b) {
+			c.drained(b)
+			return
+		}
+		n, err := w.TryWrite(b.unwritten)
+		b.skip(n)
+		c.wrote(b)
+		if err != nil || len(b.unwritten) > 0 {
+			break
+		}
+		b.release()
+	}
+	go c.drain(b)
+}
+
+func (c *Conn) drained(b *batch) {
+	batches.Put(b)
+	c.writers.Done()
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// drain writes until nothing is queued; there is one writer (RELAY-114).
-func (c *Conn) drain() {
-	defer c.writers.Done()
-	b := batches.Get().(*batch)
-	defer batches.Put(b)
-	for c.takeBatch(b) {
+// drain writes the rest of b, and goes on until nothing is queued; there is one
+// writer (RELAY-114).
+func (c *Conn) drain(b *batch) {
+	defer c.drained(b)
+	for len(b.unwritten) > 0 || c.takeBatch(b) {
 		err := c.write(b)
 		b.release()
 		if err != nil {
@@ -68,6 +118,7 @@ func (c *Conn) takeBatch(b *batch) bool {
 		b.sizes = c.requests.begin(b.sizes, b.sent)
 	}
 	c.inFrame, c.inFlight = inFrame, b.sent
+	b.unwritten, b.unpaid = b.iov, b.own
 	return true
 }
 
@@ -81,19 +132,14 @@ func (q *queue) unget(ks []block) {
 
 // write writes b. The peer has Limits.Write for each step of progress.
 func (c *Conn) write(b *batch) error {
-	b.unwritten = b.iov
 	if c.chunk > 0 {
 		c.nc.(MessageConn).Messages(b.sizes) // Serve made sure
 	}
-	for own := b.own; len(b.unwritten) > 0; {
+	for len(b.unwritten) > 0 {
 		// If no deadline can be set the connection is closing; the write says so better.
 		_ = c.nc.SetWriteDeadline(time.Now().Add(c.lim.write()))
 		n, err := writeSome(c.nc, &b.unwritten)
-		sent := 0
-		for ; len(own) > len(b.unwritten); own = own[1:] {
-			sent += own[0]
-		}
-		c.wrote(sent)
+		c.wrote(b)
 		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
 			return fmt.Errorf("write: %w", err)
 		}
@@ -101,9 +147,10 @@ func (c *Conn) write(b *batch) error {
 	return nil
 }
 
-// wrote accounts for octets of requests that the network has taken. It is told
-// after each step, for on a slow connection a write of many requests takes long.
-func (c *Conn) wrote(n int) {
+// wrote accounts for what the network has taken of b. It is told after each step,
+// for on a slow connection a write of many requests takes long.
+func (c *Conn) wrote(b *batch) {
+	n := b.pay()
 	c.mu.Lock()
 	c.inFlight -= n
 	c.written += uint64(n)

@@ -42,13 +42,41 @@ func (q *queue) append(b []byte) {
 	q.total += uint64(len(b))
 	for len(b) > 0 {
 		if n := len(q.blocks); n == 0 || q.blocks[n-1].n == blockSize {
-			q.blocks = append(q.blocks, block{mem: blocks.Get().(*[blockSize]byte), edge: -1, last: -1})
+			q.addBlock()
 		}
 		k := &q.blocks[len(q.blocks)-1]
 		n := copy(k.mem[k.n:], b)
 		k.n += n
 		b = b[n:]
 	}
+}
+
+// reserve returns an empty slice with room for n octets, to be filled by append and
+// given to commit: a head has many parts. What needs more room than that, or than a
+// block has, is copied.
+func (q *queue) reserve(n int) []byte {
+	if n > blockSize {
+		return nil
+	}
+	if last := len(q.blocks) - 1; last < 0 || q.blocks[last].n+n > blockSize {
+		q.addBlock()
+	}
+	k := &q.blocks[len(q.blocks)-1]
+	return k.mem[k.n:k.n:blockSize]
+}
+
+func (q *queue) commit(b []byte) {
+	if last := len(q.blocks) - 1; last >= 0 && len(b) > 0 && q.blocks[last].n < blockSize && &q.blocks[last].mem[q.blocks[last].n] == &b[0] {
+		q.size += len(b)
+		q.total += uint64(len(b))
+		q.blocks[last].n += len(b)
+		return
+	}
+	q.append(b)
+}
+
+func (q *queue) addBlock() {
+	q.blocks = append(q.blocks, block{mem: blocks.Get().(*[blockSize]byte), edge: -1, last: -1})
 }
 
 // endFrame marks the end of a frame: responses may be written here.
@@ -109,6 +137,7 @@ type batch struct {
 	iov               net.Buffers
 	own               []int       // how many octets of each element of iov are of requests
 	unwritten         net.Buffers // the rest of iov
+	unpaid            []int       // the rest of own
 	sent              int         // octets of requests
 	sizes             []int       // of the frames that begin in it, if they are messages
 }
@@ -146,11 +175,33 @@ func (b *batch) order(mid bool) (placed, midAfter bool) {
 	return placed, mid
 }
 
+// pay returns how many octets of requests have been written since the last call: those
+// of elements that are gone.
+func (b *batch) pay() (n int) {
+	for ; len(b.unpaid) > len(b.unwritten); b.unpaid = b.unpaid[1:] {
+		n += b.unpaid[0]
+	}
+	return n
+}
+
+// skip takes n octets that were written off unwritten.
+func (b *batch) skip(n int) {
+	for n > 0 {
+		first := b.unwritten[0]
+		if n < len(first) {
+			b.unwritten[0] = first[n:]
+			return
+		}
+		n -= len(first)
+		b.unwritten = b.unwritten[1:]
+	}
+}
+
 func (b *batch) release() {
 	for _, ks := range [...][]block{b.requests, b.answers} {
 		for _, k := range ks {
 			blocks.Put(k.mem)
 		}
 	}
-	b.requests, b.answers = b.requests[:0], b.answers[:0]
+	b.requests, b.answers, b.unwritten = b.requests[:0], b.answers[:0], nil
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -258,5 +259,55 @@ func TestWriteProgress(t *testing.T) {
 	b := new(batch)
 	if !c.takeBatch(b) || !errors.Is(c.write(b), os.ErrDeadlineExceeded) {
 		t.Error("a peer that takes nothing is waited for")
+	}
+}
+
+// A trier takes step octets at once, and all when it is waited for.
+type trier struct {
+	recorder
+	step int
+}
+
+func (s *trier) TryWrite(b [][]byte) (n int, err error) {
+	for _, v := range b {
+		v = v[:min(len(v), s.step-n)]
+		s.buf.Write(v)
+		n += len(v)
+	}
+	return n, nil
+}
+
+// TestTryWrite: what the network does not take at once leaves behind it, in order and
+// counted.
+func TestTryWrite(t *testing.T) {
+	for _, step := range []int{0, 1, 7, 1000, blockSize, blockSize + 1, 1 << 20} {
+		var out bytes.Buffer
+		c := NewConn(ConnConfig{Handler: handler(nil)})
+		c.nc = &trier{recorder: recorder{buf: &out}, step: step}
+		var want []string
+		for range 3 {
+			for i := range 3 {
+				id := fmt.Sprintf("m12%d", i)
+				_ = c.Send(request(id, strings.Repeat("x", 20_000)), nil)
+				want = append(want, id)
+			}
+			c.Flush()
+			c.writers.Wait()
+		}
+		var got []string
+		for rd := NewReader(bytes.NewReader(out.Bytes()), Limits{}); ; {
+			p, err := rd.Next()
+			if err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatalf("step %d: %v", step, err)
+			}
+			if p.First {
+				got = append(got, string(p.Head.MessageID))
+			}
+		}
+		if !slices.Equal(got, want) || c.written != c.requests.total || c.inFlight != 0 || c.writing {
+			t.Errorf("step %d: %v, %d of %d written, %d in flight", step, got, c.written, c.requests.total, c.inFlight)
+		}
 	}
 }

@@ -27,6 +27,9 @@ type Request struct {
 	// Arrived is what LastRead said when the end of what is forwarded here was
 	// there; for Stats.
 	Arrived time.Duration
+	// Plain says that Body holds no "-------", so that it need not be searched for the
+	// end-line: see Piece.
+	Plain bool
 	// Forwarded marks a REPORT that others made: so that they cannot keep a peer
 	// from being answered, it gets less room.
 	Forwarded bool
@@ -79,7 +82,11 @@ func (c *Conn) Send(rq *Request, tx *Transaction) error {
 		i = c.slots.open(tx, c.lim.pending())
 		c.slots.all[i].tx.Range.End = tx.Range.Start + int64(len(rq.Body)) - 1
 	}
-	tid := c.freshTID(i, rq.Body)
+	searched := rq.Body
+	if rq.Plain {
+		searched = nil
+	}
+	tid := c.freshTID(i, searched)
 	from := c.requests.total
 	c.requests.appendHead(rq, &tid)
 	if c.traced() {
@@ -137,29 +144,28 @@ func (c *Conn) sendReport(rq *Request) error {
 	return nil
 }
 
-func (q *queue) appendHead(rq *Request, tid *[tidLen]byte) {
-	q.append([]byte("MSRP "))
-	q.append(tid[:])
-	q.append([]byte(" "))
-	q.append(rq.Method)
-	q.append(crlf)
-	q.append(rq.Paths)
-	q.append(rq.Before)
+// appendHead appends the head of rq, with the blank line if it has a body.
+func appendHead(b []byte, rq *Request, tid *[tidLen]byte) []byte {
+	b = append(append(b, "MSRP "...), tid[:]...)
+	b = append(append(append(b, ' '), rq.Method...), crlf...)
+	b = append(append(b, rq.Paths...), rq.Before...)
 	if rq.Range.Start > 0 {
-		var line [80]byte
-		b := append(line[:0], "Byte-Range: "...)
-		q.append(append(rq.Range.Append(b), "\r\n"...))
+		b = append(rq.Range.Append(append(b, "Byte-Range: "...)), crlf...)
 	}
-	q.append(rq.After)
+	b = append(b, rq.After...)
 	if rq.HasBody {
-		q.append(crlf)
+		b = append(b, crlf...)
 	}
+	return b
+}
+
+func (q *queue) appendHead(rq *Request, tid *[tidLen]byte) {
+	q.commit(appendHead(q.reserve(rq.HeadSize()), rq, tid))
 }
 
 func (q *queue) appendEnd(tid *[tidLen]byte, flag Flag) {
-	var line [7 + tidLen + 3]byte
-	b := append(append(line[:0], dashes...), tid[:]...)
-	q.append(append(b, byte(flag), '\r', '\n'))
+	b := q.reserve(len(dashes) + tidLen + 3)
+	q.commit(append(append(append(b, dashes...), tid[:]...), byte(flag), '\r', '\n'))
 	q.endFrame()
 }
 
@@ -239,41 +245,33 @@ func (c *Conn) SendResponse(r *Response) error {
 	c.answers.appendResponse(r)
 	c.countSent(&c.answers, codeKind(r.Code), 1, from)
 	if c.traced() {
-		var q queue
-		q.appendResponseHead(r)
-		c.trace.Frame(&Traced{Out: true, Head: q.octets(), TID: bytes.Clone(r.TID), Whole: true, Flag: Complete})
+		c.trace.Frame(&Traced{Out: true, Head: appendResponseHead(nil, r), TID: bytes.Clone(r.TID), Whole: true, Flag: Complete})
 	}
 	return nil
 }
 
-func (q *queue) appendResponseHead(r *Response) {
+// appendResponseHead appends all but the end-line to b.
+func appendResponseHead(b []byte, r *Response) []byte {
 	comment := r.Comment
 	if comment == "" {
 		comment = StatusText(r.Code)
 	}
-	var code [4]byte
-	q.append([]byte("MSRP "))
-	q.append(r.TID)
-	q.append(appendCode(append(code[:0], ' '), r.Code))
+	b = append(append(append(b, "MSRP "...), r.TID...), ' ')
+	b = appendCode(b, r.Code)
 	if comment != "" {
-		q.append([]byte(" "))
-		q.appendLine(comment)
+		b = appendLine(append(b, ' '), comment)
 	}
-	q.append([]byte("\r\nTo-Path: "))
-	q.append(r.To)
-	q.append([]byte("\r\nFrom-Path: "))
-	q.append(r.From)
+	b = append(append(b, "\r\nTo-Path: "...), r.To...)
+	b = append(append(b, "\r\nFrom-Path: "...), r.From...)
 	if len(r.From2) > 0 {
-		q.append([]byte(" "))
-		q.append(r.From2)
+		b = append(append(b, ' '), r.From2...)
 	}
-	q.append(crlf)
-	q.append(r.Headers)
+	return append(append(b, crlf...), r.Headers...)
 }
 
 // appendLine appends text with spaces for control characters: hooks and peers have
 // a say in it, and a line break would make a header of what follows.
-func (q *queue) appendLine(text string) {
+func appendLine(b []byte, text string) []byte {
 	if strings.IndexFunc(text, unicode.IsControl) >= 0 {
 		text = strings.Map(func(r rune) rune {
 			if unicode.IsControl(r) {
@@ -282,14 +280,13 @@ func (q *queue) appendLine(text string) {
 			return r
 		}, text)
 	}
-	q.append([]byte(text))
+	return append(b, text...)
 }
 
 func (q *queue) appendResponse(r *Response) {
-	q.appendResponseHead(r)
-	q.append(dashes)
-	q.append(r.TID)
-	q.append([]byte("$\r\n"))
+	size := len(r.TID)*2 + len(r.Comment) + len(r.To) + len(r.From) + len(r.From2) + len(r.Headers) + 128
+	b := appendResponseHead(q.reserve(size), r)
+	q.commit(append(append(append(b, dashes...), r.TID...), "$\r\n"...))
 	q.endFrame()
 }
 
@@ -325,8 +322,9 @@ type Stream struct {
 
 	// Wait is how long Write waits for room in the outbox. 0 = not at all.
 	Wait time.Duration
-	// Arrived is Request.Arrived of what is written.
+	// Arrived is Request.Arrived of what is written, and Plain is Request.Plain.
 	Arrived time.Duration
+	Plain   bool
 
 	// Guarded by c.mu.
 	pos   int64 // of the next octet
@@ -418,7 +416,7 @@ const tailLen = len("-------") + tidLen - 1
 
 // collides reports whether body, behind what the chunk holds, would end it.
 func (s *Stream) collides(body []byte) bool {
-	if collides(body, &s.tid) {
+	if !s.Plain && collides(body, &s.tid) {
 		return true
 	}
 	var mem [2 * tailLen]byte
@@ -446,7 +444,11 @@ func (s *Stream) begin(body []byte, flag Flag) {
 			s.begun++
 		}
 	}
-	s.tid = c.freshTID(s.slot, body)
+	searched := body
+	if s.Plain {
+		searched = nil
+	}
+	s.tid = c.freshTID(s.slot, searched)
 	rq := Request{
 		Method: []byte("SEND"), Paths: s.paths, Before: s.before, After: s.after,
 		Range: ByteRange{s.pos, Unknown, s.total}, HasBody: true,

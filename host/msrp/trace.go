@@ -26,22 +26,10 @@ type Traced struct {
 func (c *Conn) traced() bool { return c.trace != nil && c.trace.Tracing() }
 
 func (c *Conn) traceRequest(rq *Request, tid *[tidLen]byte, body []byte, flag Flag) {
-	var q queue
 	id := *tid // that of the caller stays on its stack
 	head := *rq
 	head.HasBody = false // the blank line is not of the head
-	q.appendHead(&head, &id)
 	c.trace.Frame(&Traced{
-		Out: true, Head: q.octets(), TID: id[:], Body: body, HasBody: rq.HasBody, Whole: flag != 0, Flag: cmp.Or(flag, Continue),
+		Out: true, Head: appendHead(nil, &head, &id), TID: id[:], Body: body, HasBody: rq.HasBody, Whole: flag != 0, Flag: cmp.Or(flag, Continue),
 	})
-}
-
-// octets returns the octets of q and drops them.
-func (q *queue) octets() []byte {
-	var b []byte
-	for _, k := range q.blocks {
-		b = append(b, k.mem[:k.n]...)
-	}
-	q.drop()
-	return b
 }

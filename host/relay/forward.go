@@ -108,7 +108,7 @@ func (c *conn) forwardWhole(rt *route, p *msrp.Piece) bool {
 	}
 	rq := msrp.Request{
 		Method: h.Method, Paths: rt.paths, Before: h.Before, Range: rng, After: h.After,
-		Body: p.Body, HasBody: p.HasBody, Flag: p.Flag, Arrived: c.m.LastRead(),
+		Body: p.Body, HasBody: p.HasBody, Flag: p.Flag, Plain: p.Plain, Arrived: c.m.LastRead(),
 	}
 	if rq.HeadSize() > c.r.cfg().maxHead {
 		c.refuse(h, refusedSyntax, 400, "Head too large to be forwarded")
@@ -281,7 +281,7 @@ func (c *conn) continueTransfer(t *transfer, p *msrp.Piece) bool {
 		flag = p.Flag
 	}
 	out := t.rt.out
-	t.stream.Arrived = c.m.LastRead()
+	t.stream.Arrived, t.stream.Plain = c.m.LastRead(), p.Plain
 	err := t.stream.Write(p.Body, flag)
 	if err == msrp.ErrFull {
 		t.stream.Wait = c.patience(out)
