@@ -135,14 +135,11 @@ func (s source) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// ReadLent lets the Reader read as much as there is at once: memory is no matter here.
-func (s source) ReadLent(b interface {
-	Lend() []byte
-	TakeBack()
-},
-) (int, error) {
-	return s.Read(b.Lend())
-}
+// ReadNow, which waits, lets the Reader read as much as there is at once: memory is no
+// matter here.
+func (s source) ReadNow(b []byte) (int, error) { return s.Read(b) }
+
+func (source) WaitReadable() error { return nil }
 
 // A messageSource has a method that makes the Reader ask for messages.
 type messageSource struct{ source }

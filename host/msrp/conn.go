@@ -70,7 +70,8 @@ type MessageConn interface {
 //     order, and before those who do not wait.
 //  3. Each request sent with a Transaction ends exactly once in a call of its
 //     Owner; the 30 s for the response run from the last octet written.
-//  4. An idle Conn holds no buffer and only the goroutine of Serve.
+//  4. An idle Conn holds no buffer and only the goroutine of Serve; if the network
+//     connection can be waited for without reading, with the smallest stack.
 //  5. The first error is final.
 //
 // A Conn can take frames before it is connected: they leave when Serve starts.
@@ -141,16 +142,26 @@ func NewConn(cfg ConnConfig) *Conn {
 // every goroutine of the Conn has ended and every transaction is done. If nc has
 // a method CloseReason(error), it is told before Close and CloseWrite.
 func (c *Conn) Serve(nc net.Conn) error {
+	rd := c.connect(nc)
+	if rd == nil {
+		return c.end()
+	}
+	err := c.serveAside(rd)
+	return c.disconnect(rd, err)
+}
+
+// connect takes nc and begins to write to it. It returns nil if c is closed.
+func (c *Conn) connect(nc net.Conn) *Reader {
 	if _, ok := nc.(MessageConn); c.chunk > 0 && !ok {
 		nc.Close()
 		c.Close(fmt.Errorf("msrp: %T does not carry messages", nc))
-		return c.end()
+		return nil
 	}
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
 		nc.Close()
-		return c.end()
+		return nil
 	}
 	c.nc = nc
 	c.mu.Unlock()
@@ -158,11 +169,34 @@ func (c *Conn) Serve(nc net.Conn) error {
 	rd := NewReader(nc, c.lim)
 	c.afterRead()
 	rd.onWait, rd.onRead = c.beforeRead, c.afterRead
-	defer rd.Close()
-	err := c.serve(rd)
+	return rd
+}
+
+func (c *Conn) disconnect(rd *Reader, err error) error {
+	rd.Close()
 	c.FlushTouched()
 	c.Close(err)
 	return c.end()
+}
+
+// serveAside serves what comes on another goroutine, which ends when nothing does: a
+// stack that has grown shrinks late, and never as far, so this one must not grow.
+func (c *Conn) serveAside(rd *Reader) error {
+	if rd.quiet == nil {
+		return c.serve(rd)
+	}
+	rd.parks = true
+	served := make(chan error)
+	serve := func() { served <- c.serve(rd) }
+	for {
+		go serve()
+		if err := <-served; err != errParked {
+			return err
+		}
+		if err := rd.quiet.WaitReadable(); err != nil {
+			return err
+		}
+	}
 }
 
 func (c *Conn) serve(rd *Reader) (err error) {

@@ -208,12 +208,17 @@ func (h *Head) parseStart(line []byte) error {
 			h.fault("comment", comment)
 		}
 	case len(word) > 0 && len(word) == len(rest) && all(word, uppers):
-		h.Method = word
+		if h.Method = word; string(word) == "SEND" {
+			h.Method = methodSend
+		}
 	default:
 		return syntaxError("method", line)
 	}
 	return nil
 }
+
+// methodSend does not lie in a Reader's buffer, which it would keep in memory.
+var methodSend = []byte("SEND")
 
 func isUpper(c byte) bool { return 'A' <= c && c <= 'Z' }
 

@@ -2,6 +2,7 @@ package msrp
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"sync"
 )
@@ -28,7 +29,8 @@ type Reader struct {
 	onWait func()                           // called before each read of src
 	onRead func()                           // and after each that brought octets
 	msgs   interface{ NextMessage() error } // src, if it carries messages
-	lent   lentReader                       // src, if it can wait without a buffer
+	quiet  quietReader                      // src, if it can wait without a buffer
+	parks  bool                             // Next is to return errParked and not wait, if src is quiet
 
 	inMsg   bool            // a message was begun, and its end not seen
 	spent   bool            // its frame was read: nothing may follow
@@ -73,20 +75,24 @@ type paths struct {
 	to, from      int // of the values, each from its line
 }
 
-type lentReader interface {
-	ReadLent(interface {
-		Lend() []byte
-		TakeBack()
-	}) (int, error)
+// A quietReader can wait without a buffer. ReadNow returns 0 and no error if there is
+// nothing to read, and then WaitReadable waits until there is.
+type quietReader interface {
+	ReadNow(b []byte) (int, error)
+	WaitReadable() error
 }
 
-// NewReader returns a Reader on src. If src has a method
+// errParked is what Next returns, instead of waiting, between two frames.
+var errParked = errors.New("msrp: nothing to read")
+
+// NewReader returns a Reader on src. If src has the methods
 //
-//	ReadLent(interface{ Lend() []byte; TakeBack() }) (int, error)
+//	ReadNow(b []byte) (int, error)
+//	WaitReadable() error
 //
-// the Reader calls it instead of Read: it is to read into what Lend returns, and to call
-// TakeBack before it waits, and Lend again. Of others the Reader asks for the first octet
-// of a frame alone; so it needs no buffer to wait for that.
+// the Reader calls them instead of Read: ReadNow, and when that returns 0 and no error
+// WaitReadable, so that waiting takes no buffer. Of others it asks for the first octet of
+// a frame alone.
 //
 // If src has a method NextMessage() error, as in [MessageConn], each message is
 // to hold one frame (RFC 7977 §5.1, WS-11, WS-15), or nothing but line breaks: a
@@ -95,7 +101,7 @@ type lentReader interface {
 func NewReader(src io.Reader, lim Limits) *Reader {
 	r := &Reader{src: src, lim: lim, ends: make([]int, 0, 16)}
 	if r.msgs, _ = src.(interface{ NextMessage() error }); r.msgs == nil {
-		r.lent, _ = src.(lentReader)
+		r.quiet, _ = src.(quietReader)
 	}
 	return r
 }
@@ -116,7 +122,9 @@ func (r *Reader) Next() (*Piece, error) {
 		err = r.readBody()
 	}
 	if err != nil {
-		r.err = err
+		if err != errParked {
+			r.err = err
+		}
 		r.release()
 		return nil, err
 	}
@@ -138,6 +146,7 @@ func (r *Reader) release() {
 		r.stowed = nil
 	}
 	r.buf, r.r, r.w, r.frame, r.dashed, r.met = nil, 0, 0, 0, 0, [2]paths{}
+	r.head, r.piece = Head{}, Piece{Head: &r.head} // or they would keep the buffer from the garbage collector
 }
 
 // fill reads more octets behind buf[r.w], making room first.
@@ -168,27 +177,46 @@ func (r *Reader) fillOnce() error {
 		switch {
 		case r.msgs != nil:
 			n, err = r.wait()
-		case r.lent == nil:
+		case r.quiet == nil:
 			n, err = r.read(r.one[:])
 		}
 		if err != nil {
 			return err
 		}
 		if n > 0 {
-			r.w = copy(r.Lend(), r.one[:n])
+			r.w = copy(r.lend(), r.one[:n])
 			return nil
 		}
 	case r.frame > 0 && len(r.buf)-r.w < len(r.buf)/8:
 		// Rather than to read a little now and the rest by another system call.
 		r.move(r.buf)
 	}
-	if r.lent == nil {
-		n, err = r.read(r.Lend())
-	} else if n, err = r.lent.ReadLent(r); n > 0 && r.onRead != nil {
-		r.onRead()
+	if r.quiet == nil {
+		n, err = r.read(r.lend())
+	} else {
+		n, err = r.readQuietly()
 	}
 	r.w += n
 	return err
+}
+
+func (r *Reader) readQuietly() (int, error) {
+	for {
+		n, err := r.quiet.ReadNow(r.lend())
+		if n > 0 && r.onRead != nil {
+			r.onRead()
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+		r.takeBack()
+		if r.parks && r.holdsNothing() {
+			return 0, errParked
+		}
+		if err := r.quiet.WaitReadable(); err != nil {
+			return 0, err
+		}
+	}
 }
 
 func (r *Reader) holdsNothing() bool { return r.frame == r.w && !r.body }
@@ -201,9 +229,9 @@ func (r *Reader) move(dst []byte) {
 	r.r, r.w, r.frame = r.r-r.frame, r.w-r.frame, 0
 }
 
-// Lend returns where to read to: the rest of the buffer, which comes from the pool if
+// lend returns where to read to: the rest of the buffer, which comes from the pool if
 // there is none.
-func (r *Reader) Lend() []byte {
+func (r *Reader) lend() []byte {
 	if r.buf == nil {
 		if need := r.need(); need > bufSize {
 			r.buf = make([]byte, need)
@@ -219,8 +247,8 @@ func (r *Reader) Lend() []byte {
 	return r.buf[r.w:]
 }
 
-// TakeBack gives the buffer that was lent back to the pool, unless it holds too much.
-func (r *Reader) TakeBack() {
+// takeBack gives the buffer back to the pool, unless it holds too much.
+func (r *Reader) takeBack() {
 	switch {
 	case r.holdsNothing():
 		r.release()
@@ -228,7 +256,7 @@ func (r *Reader) TakeBack() {
 		r.stowed = stows.Get().(*[stowSize]byte)
 		r.move(r.stowed[:])
 		buffers.Put((*[bufSize]byte)(r.buf))
-		r.buf = nil
+		r.buf, r.head = nil, Head{Method: r.head.Method} // as in release; a request remains one
 	}
 }
 

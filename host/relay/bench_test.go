@@ -141,8 +141,8 @@ func (w *line) run() {
 	a := w.connect(&fakeConn{close: closed, write: func([]byte) {}, read: w.readFrames})
 	b := w.connect(&fakeConn{close: closed, write: w.receive, read: w.readAnswers})
 	w.ready = true
-	w.wg.Go(func() { w.a.serve(w.r.ctx, a) })
-	w.wg.Go(func() { w.b.serve(w.r.ctx, b) })
+	w.wg.Go(func() { w.a.begin(w.r.ctx)(w.a.m.Serve(a)) })
+	w.wg.Go(func() { w.b.begin(w.r.ctx)(w.b.m.Serve(b)) })
 }
 
 func (w *line) stop() {

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -95,15 +95,49 @@ func (r *Relay) newConn(l *Listener) *conn {
 	return c
 }
 
-// serveConn serves one accepted connection until it ends.
+// serveConn serves one accepted connection until it ends. What needs much stack is
+// done aside, for this goroutine stays as long as the connection.
 func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
+	var c *conn
+	var end func(error)
+	aside(func() {
+		if c, nc = r.open(ctx, l, nc); c != nil {
+			end = c.begin(ctx)
+		}
+	})
+	if c != nil {
+		end(c.m.Serve(nc))
+	}
+}
+
+// aside runs f on another goroutine, waits for it, and panics if it did.
+func aside(f func()) {
+	done := make(chan any)
+	go func() {
+		var fault any = errors.New("goroutine ended")
+		defer func() {
+			if p := recover(); p != nil {
+				fault = fmt.Errorf("%v\n%s", p, debug.Stack())
+			}
+			done <- fault
+		}()
+		f()
+		fault = nil
+	}()
+	if fault := <-done; fault != nil {
+		panic(fault)
+	}
+}
+
+// open does what comes before the first frame, and returns nil if there will be none.
+func (r *Relay) open(ctx context.Context, l *Listener, nc net.Conn) (*conn, net.Conn) {
 	c := r.newConn(r.cfg().rules(l))
 	c.log = c.log.With("listener", l.Name)
 	if r.Draining() {
 		c.count(refusedDraining)
 		c.group.closed.add("draining", 1)
 		nc.Close()
-		return
+		return nil, nil
 	}
 	r.mu.Lock()
 	full := len(r.conns) >= r.cfg().Limits.connections()
@@ -115,7 +149,7 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 		c.count(closedFull)
 		c.group.closed.add("limit", 1)
 		nc.Close()
-		return
+		return nil, nil
 	}
 	nc, err := c.handshake(ctx, nc)
 	if err != nil {
@@ -127,7 +161,7 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 			level = slog.LevelInfo // the operator trusts who sent it, and is to know
 		}
 		c.log.Log(ctx, level, "connection not served", "remote", nc.RemoteAddr().String(), "err", err)
-		return
+		return nil, nil
 	}
 	// Behind a proxy, this is the client's only now.
 	c.log = c.log.With("remote", nc.RemoteAddr().String())
@@ -137,18 +171,9 @@ func (r *Relay) serveConn(ctx context.Context, l *Listener, nc net.Conn) {
 		c.group.closed.add("denied", 1)
 		nc.Close()
 		c.log.Info("connection closed: its relay is denied", "names", c.cert.DNSNames)
-		return
+		return nil, nil
 	}
-	// RFC 4976 §6.1 (RELAY-36, RELAY-37): no successful request within the
-	// probation period ends the connection.
-	probation := time.AfterFunc(or(r.cfg().Limits.Probation, 30*time.Second), func() {
-		if !c.proven.Load() {
-			c.count(closedProbation)
-			c.finish(errProbation)
-		}
-	})
-	defer probation.Stop()
-	c.serve(ctx, nc)
+	return c, nc
 }
 
 // handshake does those of TLS and WebSocket, unless the address has too many
@@ -186,7 +211,7 @@ func (c *conn) handshake(ctx context.Context, nc net.Conn) (net.Conn, error) {
 // describe takes what hooks may want to know.
 func (c *conn) describe(nc net.Conn) {
 	c.remote, c.local = addrPort(nc.RemoteAddr()), addrPort(nc.LocalAddr())
-	if t, ok := nc.(*tls.Conn); ok {
+	if t, ok := nc.(transport.Secure); ok {
 		c.secure = true
 		st := t.ConnectionState()
 		c.sni = st.ServerName
@@ -207,17 +232,33 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// serve runs the connection and then takes it out of every table.
-func (c *conn) serve(ctx context.Context, nc net.Conn) {
+// begin makes a connected conn ready to be served. What it returns is to be called with
+// the reason when that is over, and takes the connection out of every table.
+func (c *conn) begin(ctx context.Context) (end func(error)) {
 	stop := context.AfterFunc(ctx, func() { c.finish(errStopped) })
-	defer stop()
 	c.ends.Store(&trace.Ends{Local: c.local, Remote: c.remote, Transport: c.transport()})
+	// RFC 4976 §6.1 (RELAY-36, RELAY-37): no successful request within the
+	// probation period ends the connection.
+	var probation *time.Timer
+	if !c.proven.Load() {
+		probation = time.AfterFunc(or(c.r.cfg().Limits.Probation, 30*time.Second), func() {
+			if !c.proven.Load() {
+				c.count(closedProbation)
+				c.finish(errProbation)
+			}
+		})
+	}
 	idle := c.watchIdle()
-	defer idle.Stop()
-	err := c.m.Serve(nc)
-	c.group.closed.add(closeReason(err), 1)
-	c.ended()
-	c.logEnd(err)
+	return func(err error) {
+		idle.Stop()
+		if probation != nil {
+			probation.Stop()
+		}
+		stop()
+		c.group.closed.add(closeReason(err), 1)
+		c.ended()
+		c.logEnd(err)
+	}
 }
 
 // watchIdle closes the connection when it holds no session and was silent for
@@ -423,7 +464,7 @@ func (c *conn) connect(t transport.Target) {
 	}
 	c.r.dials.Add(time.Since(begun))
 	c.describe(nc)
-	c.serve(c.r.ctx, nc)
+	c.begin(c.r.ctx)(c.m.Serve(nc))
 }
 
 // lose takes a connection that was found closed out of the tables by which next

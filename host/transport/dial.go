@@ -235,10 +235,11 @@ func (d *Dialer) connect(ctx context.Context, t Target, to netip.AddrPort, left 
 	if err != nil {
 		return nil, err // says "dial tcp <address>" itself
 	}
+	nc = newConn(nc, false)
 	if !t.Secure {
-		return newConn(nc, false), nil
+		return nc, nil
 	}
-	tc := tls.Client(nc, clientTLS(t))
+	tc := newTLS(nc, tls.Client, clientTLS(t)).(Secure)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		_ = nc.Close() // the handshake's error says it better
 		return nil, fmt.Errorf("tls handshake with %s: %w", to.Addr(), err)

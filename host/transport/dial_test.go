@@ -196,7 +196,7 @@ func TestDialTLS(t *testing.T) {
 			sni := make(chan string, 1)
 			serve(t, ln, func(nc net.Conn) {
 				_ = Handshake(context.Background(), nc, 0)
-				sni <- nc.(*tls.Conn).ConnectionState().ServerName
+				sni <- nc.(Secure).ConnectionState().ServerName
 			})
 			d := &Dialer{Resolver: resolver, Guard: Guard{Allow: openAll}}
 			tt.Port, tt.Secure = addr.Port(), true
@@ -218,7 +218,7 @@ func TestDialTLS(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer nc.Close()
-			if !nc.(*tls.Conn).ConnectionState().HandshakeComplete {
+			if !nc.(Secure).ConnectionState().HandshakeComplete {
 				t.Error("the handshake is not done")
 			}
 			if got := want(t, sni); got != tt.sni {

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"crypto/tls"
 	"net"
 	"path/filepath"
 	"strings"
@@ -26,7 +25,7 @@ func TestInherited(t *testing.T) {
 		near := must[net.Conn](t)(net.Dial("tcp", ln.Addr().String()))
 		nc := must[net.Conn](t)(ln.Accept())
 		raw := nc
-		if tc, ok := nc.(*tls.Conn); ok {
+		if tc, ok := nc.(Secure); ok {
 			raw = tc.NetConn()
 		}
 		if c, ok := raw.(*tcpConn); ok {

@@ -23,7 +23,7 @@ type ListenConfig struct {
 	// caller's, who must not Accept from it: what Listen returns is a duplicate, so that
 	// closing that one is no farewell. It must be a *net.TCPListener.
 	Socket net.Listener
-	// TLS makes the listener's connections *tls.Conn; see ServerTLS. Default: plain TCP.
+	// TLS makes the listener's connections Secure; see ServerTLS. Default: plain TCP.
 	TLS *tls.Config
 	// ProxyFrom are the proxies in front of the listener. What connects from
 	// these addresses begins with a header of the PROXY protocol, version 1 or 2,
@@ -113,11 +113,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if proxied := trusts(l.proxies, nc.RemoteAddr()); proxied || l.tls == nil {
-		nc = newConn(nc, proxied)
-	}
+	nc = newConn(nc, trusts(l.proxies, nc.RemoteAddr()))
 	if l.tls != nil {
-		nc = tls.Server(nc, l.tls)
+		nc = newTLS(nc, tls.Server, l.tls)
 	}
 	return nc, nil
 }
@@ -129,7 +127,7 @@ const defaultHandshake = 10 * time.Second
 // ProxyHeader does the first part of Handshake, for who wants to know the addresses
 // before the TLS handshake. ctx bounds it.
 func ProxyHeader(ctx context.Context, nc net.Conn) error {
-	if tc, ok := nc.(*tls.Conn); ok {
+	if tc, ok := nc.(Secure); ok {
 		nc = tc.NetConn()
 	}
 	if c, ok := nc.(*tcpConn); ok {
@@ -144,7 +142,7 @@ func ProxyHeader(ctx context.Context, nc net.Conn) error {
 // follow (a *ProxyError tells what is wrong with it), and the TLS handshake. A
 // connection it failed for is of no more use.
 func Handshake(ctx context.Context, nc net.Conn, timeout time.Duration) error {
-	tc, secure := nc.(*tls.Conn)
+	tc, secure := nc.(Secure)
 	if timeout = orDefault(timeout, defaultHandshake); timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)

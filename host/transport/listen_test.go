@@ -78,7 +78,7 @@ func TestAcceptDoesNotShakeHands(t *testing.T) {
 	defer silent.Close()
 	nc := must[net.Conn](t)(ln.Accept())
 	defer nc.Close()
-	tc, ok := nc.(*tls.Conn)
+	tc, ok := nc.(Secure)
 	if !ok || tc.ConnectionState().HandshakeComplete {
 		t.Fatalf("Accept returned a %T", nc)
 	}
@@ -115,7 +115,7 @@ func TestHandshake(t *testing.T) {
 			got := make(chan result, 1)
 			serve(t, ln, func(nc net.Conn) {
 				err := Handshake(context.Background(), nc, 0)
-				got <- result{len(nc.(*tls.Conn).ConnectionState().PeerCertificates), err}
+				got <- result{len(nc.(Secure).ConnectionState().PeerCertificates), err}
 			})
 			nc, err := tls.Dial("tcp", addr.String(), tt.client)
 			if err == nil {

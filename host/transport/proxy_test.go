@@ -212,18 +212,13 @@ func TestProxyConn(t *testing.T) {
 	if err := Handshake(t.Context(), accepted, 0); err != nil {
 		t.Fatal(err)
 	}
-	read := lentConn(t, accepted)
+	read := quiet(t, accepted)
 	c := accepted.(interface {
 		WriteBuffers(*net.Buffers) (int64, error)
 		CloseWrite() error
 	})
 	waited := make(chan error, 1)
-	l := &lending{waits: make(chan struct{})}
-	go func() {
-		_, err := read.ReadLent(l)
-		waited <- err
-	}()
-	<-l.waits
+	go func() { waited <- read.WaitReadable() }()
 	b := net.Buffers{[]byte("one"), []byte("two")}
 	if n, err := c.WriteBuffers(&b); n != 6 || err != nil {
 		t.Errorf("wrote %d, %v", n, err)
@@ -234,8 +229,13 @@ func TestProxyConn(t *testing.T) {
 	if got, err := io.ReadAll(nc); string(got) != "onetwo" || err != nil {
 		t.Errorf("read %q, %v", got, err)
 	}
+	select {
+	case err := <-waited:
+		t.Errorf("WaitReadable returned while nothing had come: %v", err)
+	default:
+	}
 	_ = nc.Close()
-	if err := want(t, waited); err != io.EOF {
+	if err := want(t, waited); err != nil {
 		t.Error(err)
 	}
 }

@@ -98,7 +98,7 @@ func TestDialSRV(t *testing.T) {
 	sni := make(chan string, 1)
 	serve(t, ln, func(nc net.Conn) {
 		_ = Handshake(context.Background(), nc, 0)
-		sni <- nc.(*tls.Conn).ConnectionState().ServerName
+		sni <- nc.(Secure).ConnectionState().ServerName
 	})
 	down, downAddr := loopback(t, nil)
 	_ = down.Close()

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -12,50 +13,35 @@ import (
 	"time"
 )
 
-// A lending lends, and says when it gets back.
-type lending struct {
-	buf   [16]byte
-	back  int
-	waits chan struct{} // if not nil, closed when the buffer is first given back
-}
-
-func (l *lending) Lend() []byte { return l.buf[:] }
-
-func (l *lending) TakeBack() {
-	if l.back++; l.back == 1 && l.waits != nil {
-		close(l.waits)
-	}
-}
-
-type lentReader interface {
+type quietConn interface {
 	net.Conn
-	ReadLent(b interface {
-		Lend() []byte
-		TakeBack()
-	}) (int, error)
+	ReadNow(b []byte) (int, error)
+	WaitReadable() error
 }
 
-func lentConn(t *testing.T, nc net.Conn) lentReader {
-	c, ok := nc.(lentReader)
+func quiet(t *testing.T, nc net.Conn) quietConn {
+	t.Helper()
+	c, ok := nc.(quietConn)
 	if !ok {
-		t.Skipf("no ReadLent on %s", runtime.GOOS)
+		t.Skipf("no ReadNow on %s", runtime.GOOS)
 	}
 	return c
 }
 
-func TestReadLent(t *testing.T) {
+func TestWaitReadable(t *testing.T) {
 	tests := []struct {
 		name string
 		peer func(peer *tcpConn, c net.Conn)
-		err  error
-		read string
+		err  error  // of WaitReadable
+		read string // by ReadNow, then
+		end  error  // of that
 	}{
 		{
 			name: "data",
 			peer: func(p *tcpConn, _ net.Conn) { _, _ = io.WriteString(p, "MSRP") },
 			read: "MSRP",
 		},
-		{name: "end of stream", peer: func(p *tcpConn, _ net.Conn) { _ = p.CloseWrite() }, err: io.EOF},
+		{name: "end of stream", peer: func(p *tcpConn, _ net.Conn) { _ = p.CloseWrite() }, end: io.EOF},
 		{
 			name: "deadline",
 			peer: func(_ *tcpConn, c net.Conn) { _ = c.SetReadDeadline(time.Unix(1, 0)) },
@@ -64,28 +50,91 @@ func TestReadLent(t *testing.T) {
 		{
 			name: "reset",
 			peer: func(p *tcpConn, _ net.Conn) { _ = p.SetLinger(0); _ = p.Close() },
-			err:  syscall.ECONNRESET,
+			end:  syscall.ECONNRESET,
 		},
 		{name: "closed by us", peer: func(_ *tcpConn, c net.Conn) { _ = c.Close() }, err: net.ErrClosed},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			peer, accepted := pair(t)
-			c := lentConn(t, accepted)
-			l := &lending{waits: make(chan struct{})}
+			c := quiet(t, accepted)
+			b := make([]byte, 16)
+			if n, err := c.ReadNow(b); n != 0 || err != nil {
+				t.Fatalf("read %d, %v while nothing had come", n, err)
+			}
 			done := make(chan error, 1)
-			var n int
-			go func() {
-				var err error
-				n, err = c.ReadLent(l)
-				done <- err
-			}()
-			<-l.waits
+			go func() { done <- c.WaitReadable() }()
+			select {
+			case err := <-done:
+				t.Fatalf("returned while nothing had happened: %v", err)
+			default:
+			}
 			tt.peer(peer.(*tcpConn), c)
-			if err := want(t, done); !errors.Is(err, tt.err) || string(l.buf[:n]) != tt.read {
-				t.Fatalf("%q, %v; want %q, %v", l.buf[:n], err, tt.read, tt.err)
+			if err := want(t, done); !errors.Is(err, tt.err) {
+				t.Fatalf("%v, want %v", err, tt.err)
+			}
+			if tt.err != nil {
+				return
+			}
+			if n, err := c.ReadNow(b); string(b[:n]) != tt.read || !errors.Is(err, tt.end) {
+				t.Errorf("read %q, %v; want %q, %v", b[:n], err, tt.read, tt.end)
 			}
 		})
+	}
+}
+
+// TestReadNowTLS: octets come as they were sent, however they are cut, and a read that
+// has nothing to read breaks nothing.
+func TestReadNowTLS(t *testing.T) {
+	server, client := tlsPair(t)
+	c := quiet(t, server)
+	raw := client.(Secure).NetConn()
+	var got bytes.Buffer
+	b := make([]byte, 5000)
+	read := func() {
+		for {
+			n, err := c.ReadNow(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Write(b[:n]); n == 0 {
+				return
+			}
+		}
+	}
+	read()
+	want := bytes.Repeat([]byte("0123456789"), 4000)
+	done := make(chan error, 1)
+	go func() {
+		for i := 0; i < len(want); i += 8000 {
+			if _, err := client.Write(want[i : i+8000]); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for got.Len() < len(want) {
+		if err := c.WaitReadable(); err != nil {
+			t.Fatal(err)
+		}
+		read()
+	}
+	if err := <-done; err != nil || !bytes.Equal(got.Bytes(), want) {
+		t.Fatalf("%d octets, %v", got.Len(), err)
+	}
+	// A part of a record is waited for.
+	_, _ = raw.Write([]byte{23, 3, 3, 0, 100, 1, 2, 3})
+	if err := c.WaitReadable(); err != nil {
+		t.Fatal(err)
+	}
+	read()
+	_ = raw.Close()
+	if err := c.WaitReadable(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.ReadNow(b); n != 0 || err != io.ErrUnexpectedEOF {
+		t.Errorf("read %d, %v", n, err)
 	}
 }
 
@@ -129,17 +178,24 @@ func TestTryWrite(t *testing.T) {
 
 func TestPollerAllocs(t *testing.T) {
 	dialed, accepted := pair(t)
-	c := lentConn(t, accepted)
+	c := quiet(t, accepted)
 	w := dialed.(interface {
 		TryWrite(b [][]byte) (int, error)
 	})
-	out, l := [][]byte{{0}, {1}}, &lending{}
+	out, in := [][]byte{{0}, {1}}, make([]byte, 16)
 	if n := testing.AllocsPerRun(100, func() {
 		if _, err := w.TryWrite(out); err != nil {
 			t.Error(err)
 		}
-		if _, err := c.ReadLent(l); err != nil {
-			t.Error(err)
+		for n := 0; n < 2; {
+			if err := c.WaitReadable(); err != nil {
+				t.Fatal(err)
+			}
+			k, err := c.ReadNow(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += k
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations, want none", n)

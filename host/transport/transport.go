@@ -20,15 +20,18 @@
 // It knows nothing of MSRP: neither URIs nor frames, nor which client
 // certificate makes a peer a relay.
 //
-// A plain TCP connection that comes from Listen or Dialer.Dial has further methods
+// A connection of plain TCP that comes from Listen or Dialer.Dial has further methods
 // beside those of net.Conn, to be found with a type assertion:
 //
 //	WriteBuffers(*net.Buffers) (int64, error)  // one writev
 //
 // and on Linux
 //
-//	ReadLent(interface{ Lend() []byte; TakeBack() }) (int, error)  // needs no buffer to wait
-//	TryWrite([][]byte) (int, error)                                // one writev, and no waiting
+//	TryWrite([][]byte) (int, error)            // one writev, and no waiting
+//	ReadNow([]byte) (int, error)               // 0 and no error if there is nothing to read
+//	WaitReadable() error                       // needs no buffer
+//
+// of which one of TLS has the last two.
 package transport
 
 import (

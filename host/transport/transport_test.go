@@ -164,3 +164,21 @@ func (l logTap) Handle(_ context.Context, r slog.Record) error {
 	l <- m
 	return nil
 }
+
+func tlsPair(t *testing.T) (server, client net.Conn) {
+	t.Helper()
+	ca := newAuthority(t)
+	ln, addr := loopback(t, ca.server(t, "127.0.0.1"))
+	dialed := make(chan net.Conn, 1)
+	go func() {
+		d := &Dialer{Guard: Guard{Allow: openAll}}
+		dialed <- must[net.Conn](t)(d.Dial(t.Context(), Target{Host: "127.0.0.1", Port: addr.Port(), Secure: true, TLS: &tls.Config{RootCAs: ca.pool}}))
+	}()
+	server = must[net.Conn](t)(ln.Accept())
+	if err := Handshake(t.Context(), server, 0); err != nil {
+		t.Fatal(err)
+	}
+	client = <-dialed
+	t.Cleanup(func() { _ = server.Close(); _ = client.Close() })
+	return server, client
+}
