@@ -186,12 +186,13 @@ func (r *Result) CPUPerAuth() float64 {
 	return r.CPU() * 1e6 / float64(r.Auths)
 }
 
-// PerIdle is the memory that an idle session took, in bytes; 0 if there were none.
+// PerIdle is the memory that an idle session took at the end, in bytes; 0 if there were
+// none.
 func (r *Result) PerIdle() float64 {
 	if r.Config.Idle == 0 {
 		return 0
 	}
-	return float64(r.Memory.Idle-r.Memory.Pairs) / float64(r.Config.Idle)
+	return float64(r.Memory.End-r.Memory.Pairs) / float64(r.Config.Idle)
 }
 
 // WriteText writes the Result for people.

@@ -90,6 +90,7 @@ type Conn struct {
 	touched  []*Conn
 	ended    Transaction // whose response is being served
 	received received
+	restAt   time.Time // when the read deadline passes; zero = none is set
 
 	lastRead atomic.Int64  // since epoch; when octets last came
 	deaf     atomic.Bool   // what the peer still sends is dropped
@@ -142,73 +143,98 @@ func NewConn(cfg ConnConfig) *Conn {
 // every goroutine of the Conn has ended and every transaction is done. If nc has
 // a method CloseReason(error), it is told before Close and CloseWrite.
 func (c *Conn) Serve(nc net.Conn) error {
-	rd := c.connect(nc)
-	if rd == nil {
+	if !c.connect(nc) {
 		return c.end()
 	}
-	err := c.serveAside(rd)
-	return c.disconnect(rd, err)
+	return c.disconnect(c.serveAside(nc))
 }
 
-// connect takes nc and begins to write to it. It returns nil if c is closed.
-func (c *Conn) connect(nc net.Conn) *Reader {
+// connect takes nc and begins to write to it, unless c is closed.
+func (c *Conn) connect(nc net.Conn) bool {
 	if _, ok := nc.(MessageConn); c.chunk > 0 && !ok {
 		nc.Close()
 		c.Close(fmt.Errorf("msrp: %T does not carry messages", nc))
-		return nil
+		return false
 	}
 	c.mu.Lock()
 	if c.err != nil {
 		c.mu.Unlock()
 		nc.Close()
-		return nil
+		return false
 	}
 	c.nc = nc
 	c.mu.Unlock()
 	c.Flush()
-	rd := NewReader(nc, c.lim)
 	c.afterRead()
-	rd.onWait, rd.onRead = c.beforeRead, c.afterRead
-	return rd
+	return true
 }
 
-func (c *Conn) disconnect(rd *Reader, err error) error {
-	rd.Close()
+func (c *Conn) disconnect(err error) error {
 	c.FlushTouched()
 	c.Close(err)
 	return c.end()
 }
 
+// restTime is how long nothing must come until a Conn gives back what it needs to serve:
+// to begin again costs as much as some frames, which only matters if they come often.
+const restTime = 50 * time.Millisecond
+
+// beforeWait has the wait for octets end in time to rest.
+func (c *Conn) beforeWait() {
+	if now := time.Now(); c.restAt.Sub(now) < restTime/2 {
+		c.restAt = now.Add(restTime)
+		c.setRest(c.restAt)
+	}
+}
+
+// rested reports whether it was that, and not Finish, what ended the wait.
+func (c *Conn) rested() bool {
+	c.restAt = time.Time{}
+	return c.setRest(c.restAt)
+}
+
+func (c *Conn) setRest(t time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.half && c.nc.SetReadDeadline(t) == nil
+}
+
 // serveAside serves what comes on another goroutine, which ends when nothing does: a
 // stack that has grown shrinks late, and never as far, so this one must not grow.
-func (c *Conn) serveAside(rd *Reader) error {
-	if rd.quiet == nil {
-		return c.serve(rd)
+func (c *Conn) serveAside(nc net.Conn) error {
+	quiet, ok := nc.(quietReader)
+	if !ok {
+		return c.serve(nc)
 	}
-	rd.parks = true
 	served := make(chan error)
-	serve := func() { served <- c.serve(rd) }
+	serve := func() { served <- c.serve(nc) }
 	for {
 		go serve()
 		if err := <-served; err != errParked {
 			return err
 		}
-		if err := rd.quiet.WaitReadable(); err != nil {
+		if err := quiet.WaitReadable(); err != nil {
 			return err
 		}
 	}
 }
 
-func (c *Conn) serve(rd *Reader) (err error) {
+// serve serves what comes until there is nothing to read, if that can be told.
+func (c *Conn) serve(nc net.Conn) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			// A fault of ours must cost one connection, not the process.
 			err = c.panicked(p)
 		}
 	}()
+	rd := readers.Get().(*Reader)
+	rd.init(nc, c.lim)
+	rd.user = c
 	for {
 		p, err := rd.Next()
 		if err != nil {
+			rd.Close()
+			readers.Put(rd)
 			return err
 		}
 		if p.First && c.traced() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"sync"
 )
 
@@ -24,13 +25,11 @@ type Piece struct {
 // nothing while it waits for a frame to begin.
 type Reader struct {
 	// Set by NewReader, then read-only.
-	src    io.Reader
-	lim    Limits
-	onWait func()                           // called before each read of src
-	onRead func()                           // and after each that brought octets
-	msgs   interface{ NextMessage() error } // src, if it carries messages
-	quiet  quietReader                      // src, if it can wait without a buffer
-	parks  bool                             // Next is to return errParked and not wait, if src is quiet
+	src   io.Reader
+	lim   Limits
+	user  readerUser                       // nil = nobody
+	msgs  interface{ NextMessage() error } // src, if it carries messages
+	quiet quietReader                      // src, if it can wait without a buffer
 
 	inMsg   bool            // a message was begun, and its end not seen
 	spent   bool            // its frame was read: nothing may follow
@@ -82,7 +81,8 @@ type quietReader interface {
 	WaitReadable() error
 }
 
-// errParked is what Next returns, instead of waiting, between two frames.
+// errParked is what Next returns when the user has rested between two frames. It is not
+// final.
 var errParked = errors.New("msrp: nothing to read")
 
 // NewReader returns a Reader on src. If src has the methods
@@ -99,11 +99,29 @@ var errParked = errors.New("msrp: nothing to read")
 // message that ends inside a frame, or goes on behind it, is a fault that ends the
 // stream. The frame is handed on before what follows it is seen.
 func NewReader(src io.Reader, lim Limits) *Reader {
-	r := &Reader{src: src, lim: lim, ends: make([]int, 0, 16)}
+	r := readers.New().(*Reader)
+	r.init(src, lim)
+	return r
+}
+
+// A readerUser is told when a Reader is about to read src, and that this has brought
+// octets. If src is quiet it may set a read deadline in beforeWait, which is called
+// between frames; rested is called once one has passed, and reports whether that was all.
+type readerUser interface {
+	beforeRead()
+	afterRead()
+	beforeWait()
+	rested() bool
+}
+
+// readers keeps the Readers of Conns that have nothing to read.
+var readers = sync.Pool{New: func() any { return &Reader{ends: make([]int, 0, 16)} }}
+
+func (r *Reader) init(src io.Reader, lim Limits) {
+	*r = Reader{src: src, lim: lim, ends: r.ends[:0]}
 	if r.msgs, _ = src.(interface{ NextMessage() error }); r.msgs == nil {
 		r.quiet, _ = src.(quietReader)
 	}
-	return r
 }
 
 // Next returns the next piece. It returns io.EOF only between frames; the
@@ -133,8 +151,8 @@ func (r *Reader) Next() (*Piece, error) {
 
 // Close gives the buffer back; the Reader must not be used any more.
 func (r *Reader) Close() {
-	r.err = io.ErrClosedPipe
 	r.release()
+	*r = Reader{err: io.ErrClosedPipe, ends: r.ends}
 }
 
 func (r *Reader) release() {
@@ -165,8 +183,8 @@ func (r *Reader) fill() error {
 }
 
 func (r *Reader) fillOnce() error {
-	if r.onWait != nil {
-		r.onWait()
+	if r.user != nil {
+		r.user.beforeRead()
 	}
 	var n int
 	var err error
@@ -203,18 +221,25 @@ func (r *Reader) fillOnce() error {
 func (r *Reader) readQuietly() (int, error) {
 	for {
 		n, err := r.quiet.ReadNow(r.lend())
-		if n > 0 && r.onRead != nil {
-			r.onRead()
+		if n > 0 && r.user != nil {
+			r.user.afterRead()
 		}
-		if n > 0 || err != nil {
+		if n > 0 {
 			return n, err
 		}
 		r.takeBack()
-		if r.parks && r.holdsNothing() {
-			return 0, errParked
+		if err == nil {
+			if r.user != nil && r.holdsNothing() {
+				r.user.beforeWait()
+			}
+			err = r.quiet.WaitReadable()
 		}
-		if err := r.quiet.WaitReadable(); err != nil {
+		switch {
+		case err == nil:
+		case r.user == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !r.user.rested():
 			return 0, err
+		case r.holdsNothing():
+			return 0, errParked
 		}
 	}
 }
@@ -278,8 +303,8 @@ func (r *Reader) wait() (n int, err error) {
 func (r *Reader) read(b []byte) (int, error) {
 	for range 100 {
 		if n, err := r.src.Read(b); n > 0 {
-			if r.onRead != nil {
-				r.onRead()
+			if r.user != nil {
+				r.user.afterRead()
 			}
 			return n, nil // an error that came with octets comes again
 		} else if err != nil {

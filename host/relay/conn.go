@@ -39,21 +39,23 @@ var (
 // A conn is a connection of the relay: to a client, to a peer, or to a next hop.
 type conn struct {
 	// Set before it is served, then read-only.
-	r      *Relay
-	id     uint64
-	log    *slog.Logger
-	m      *msrp.Conn
-	l      *Listener // that it came to, as it was then; nil when dialled
-	group  *group
-	target target     // of a dialled one
-	iface  *Interface // by which it was dialled; nil = the default
-	remote netip.AddrPort
-	local  netip.AddrPort
-	sni    string
-	client string            // subject of the TLS certificate that the peer showed, unverified
-	cert   *x509.Certificate // that makes the peer a relay; nil = it is none, or was dialled
-	secure bool
-	chunk  int // the longest body that it takes at once
+	r         *Relay
+	id        uint64
+	log       *slog.Logger
+	m         *msrp.Conn
+	l         *Listener // that it came to, as it was then; nil when dialled
+	group     *group
+	target    target     // of a dialled one
+	iface     *Interface // by which it was dialled; nil = the default
+	remote    netip.AddrPort
+	local     netip.AddrPort
+	sni       string
+	idle      *time.Timer       // see watchIdle
+	probation *time.Timer       // nil = there is none
+	client    string            // subject of the TLS certificate that the peer showed, unverified
+	cert      *x509.Certificate // that makes the peer a relay; nil = it is none, or was dialled
+	secure    bool
+	chunk     int // the longest body that it takes at once
 	// identity is whose WebSocket it is, if its handshake said so.
 	identity *hook.AuthReply
 
@@ -85,7 +87,7 @@ func (r *Relay) newConn(l *Listener) *conn {
 		c.group = r.cfg().groups[l.Name]
 	}
 	c.group.opened.Add(1)
-	c.log = r.log.With("conn", c.id)
+	c.log = slog.New((*connLog)(c))
 	cfg := msrp.ConnConfig{Handler: c, Limits: r.cfg().Limits.Conn, Log: c.log, Stats: &c.group.traffic, Trace: c}
 	if l != nil && l.isWebSocket() {
 		c.chunk = or(l.WebSocket.Chunk, 16<<10)
@@ -132,7 +134,7 @@ func aside(f func()) {
 // open does what comes before the first frame, and returns nil if there will be none.
 func (r *Relay) open(ctx context.Context, l *Listener, nc net.Conn) (*conn, net.Conn) {
 	c := r.newConn(r.cfg().rules(l))
-	c.log = c.log.With("listener", l.Name)
+	c.remote = addrPort(nc.RemoteAddr())
 	if r.Draining() {
 		c.count(refusedDraining)
 		c.group.closed.add("draining", 1)
@@ -160,11 +162,9 @@ func (r *Relay) open(ctx context.Context, l *Listener, nc net.Conn) (*conn, net.
 		if _, ok := errors.AsType[*transport.ProxyError](err); ok && !errors.Is(err, io.EOF) {
 			level = slog.LevelInfo // the operator trusts who sent it, and is to know
 		}
-		c.log.Log(ctx, level, "connection not served", "remote", nc.RemoteAddr().String(), "err", err)
+		c.log.Log(ctx, level, "connection not served", "err", err)
 		return nil, nil
 	}
-	// Behind a proxy, this is the client's only now.
-	c.log = c.log.With("remote", nc.RemoteAddr().String())
 	if r.cfg().Relays.denied(c.cert) {
 		r.forget(c)
 		c.count(refusedRelay)
@@ -239,20 +239,19 @@ func (c *conn) begin(ctx context.Context) (end func(error)) {
 	c.ends.Store(&trace.Ends{Local: c.local, Remote: c.remote, Transport: c.transport()})
 	// RFC 4976 §6.1 (RELAY-36, RELAY-37): no successful request within the
 	// probation period ends the connection.
-	var probation *time.Timer
 	if !c.proven.Load() {
-		probation = time.AfterFunc(or(c.r.cfg().Limits.Probation, 30*time.Second), func() {
+		c.probation = time.AfterFunc(or(c.r.cfg().Limits.Probation, 30*time.Second), func() {
 			if !c.proven.Load() {
 				c.count(closedProbation)
 				c.finish(errProbation)
 			}
 		})
 	}
-	idle := c.watchIdle()
+	c.watchIdle()
 	return func(err error) {
-		idle.Stop()
-		if probation != nil {
-			probation.Stop()
+		c.idle.Stop()
+		if c.probation != nil {
+			c.probation.Stop()
 		}
 		stop()
 		c.group.closed.add(closeReason(err), 1)
@@ -263,17 +262,16 @@ func (c *conn) begin(ctx context.Context) (end func(error)) {
 
 // watchIdle closes the connection when it holds no session and was silent for
 // too long (RFC 4976 §6.5). The timer sets itself anew.
-func (c *conn) watchIdle() *time.Timer {
+func (c *conn) watchIdle() {
 	max := or(c.r.cfg().Limits.Idle, time.Hour)
 	if max < 0 {
-		return time.NewTimer(0)
+		max = math.MaxInt64
 	}
-	var t *time.Timer
-	ready := make(chan struct{})
-	t = time.AfterFunc(max, func() {
-		<-ready
+	c.r.mu.Lock() // or the timer could go off before it is set
+	defer c.r.mu.Unlock()
+	c.idle = time.AfterFunc(max, func() {
 		c.r.mu.Lock()
-		held := len(c.sessions) > 0
+		held, t := len(c.sessions) > 0, c.idle
 		c.r.mu.Unlock()
 		rest := max - c.m.Idle()
 		switch {
@@ -286,8 +284,6 @@ func (c *conn) watchIdle() *time.Timer {
 			c.finish(errIdle)
 		}
 	})
-	close(ready)
-	return t
 }
 
 // ended runs when nothing more comes from the connection.
@@ -399,11 +395,6 @@ func (r *Relay) dial(c *conn, u *msrp.URI, iface *Interface, source netip.Addr, 
 	out := r.newConn(nil)
 	out.target, out.iface, out.opener = t, iface, c
 	c.opened++
-	where := t.host
-	if t.port != 0 {
-		where = fmt.Sprintf("%s:%d", t.host, t.port)
-	}
-	out.log = out.log.With("next_hop", where)
 	out.proven.Store(true)
 	r.conns[out], r.targets[t] = struct{}{}, out
 	r.dialled.Add(1)
@@ -492,8 +483,8 @@ func (c *conn) finish(reason error) {
 
 // succeeded ends the probation (RFC 4976 §6.1).
 func (c *conn) succeeded() {
-	if !c.proven.Load() {
-		c.proven.Store(true)
+	if !c.proven.Load() && c.proven.CompareAndSwap(false, true) && c.probation != nil {
+		c.probation.Stop()
 	}
 }
 

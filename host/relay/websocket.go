@@ -76,7 +76,6 @@ func (c *conn) authorize(ctx context.Context, rq *http.Request) *transport.Refus
 		c.secure = true
 		if addr, err := netip.ParseAddr(forwardedFor(rq)); err == nil {
 			c.remote = netip.AddrPortFrom(addr.Unmap(), 0)
-			c.log = c.log.With("client", addr.String())
 		}
 		if err := c.admit(); err != nil {
 			return &transport.Refusal{Status: 403, Reason: err.Error()}
