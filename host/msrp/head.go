@@ -180,6 +180,11 @@ func cutHeader(line []byte) (name, value []byte, ok bool) {
 	return line[:i], value, true
 }
 
+// isHeader compares without regard to case; most peers write names as the RFC does.
+func isHeader(name []byte, want string) bool {
+	return string(name) == want || len(name) == len(want) && equalFoldASCII(name, want)
+}
+
 // fault keeps the first one.
 func (h *Head) fault(rule string, near []byte) {
 	if h.Err == nil {
@@ -246,7 +251,7 @@ func (h *Head) parse(raw []byte, ends []int, maxHeaders int, known *paths) {
 		from, end := ends[i], ends[i+1]
 		line := raw[from : end-2]
 		name, value, ok := cutHeader(line)
-		if !ok || !isAlpha(name[0]) || !all(name, tokenChars) {
+		if !ok {
 			h.fault("header", line)
 			continue
 		}
@@ -254,25 +259,25 @@ func (h *Head) parse(raw []byte, ends []int, maxHeaders int, known *paths) {
 			h.fault("header value", name)
 		}
 		switch {
-		case len(name) == 7 && equalFoldASCII(name, "To-Path"):
+		case isHeader(name, "To-Path"):
 			if i != 0 {
 				h.fault("To-Path position", line[:7])
 				continue
 			}
 			h.To = value
-		case len(name) == 9 && equalFoldASCII(name, "From-Path"):
+		case isHeader(name, "From-Path"):
 			if i != 1 {
 				h.fault("From-Path position", line[:9])
 				continue
 			}
 			h.From, rest = value, end
 			h.Paths = raw[ends[0]:end]
-		case len(name) == 10 && equalFoldASCII(name, "Message-ID"):
+		case isHeader(name, "Message-ID"):
 			if h.MessageID != nil || !isIdent(value) {
 				h.fault("Message-ID", line)
 			}
 			h.MessageID = value
-		case len(name) == 10 && equalFoldASCII(name, "Byte-Range"):
+		case isHeader(name, "Byte-Range"):
 			r, err := ParseByteRange(value)
 			if h.HasRange || err != nil {
 				h.fault("Byte-Range", line)
@@ -280,20 +285,22 @@ func (h *Head) parse(raw []byte, ends []int, maxHeaders int, known *paths) {
 			}
 			h.Range, h.HasRange = r, true
 			rangeFrom, rangeTo = from, end
-		case len(name) == 14 && equalFoldASCII(name, "Success-Report"):
+		case isHeader(name, "Success-Report"):
 			h.wish(&h.Success, value, line)
 			if h.Success == Partial {
 				h.fault("Success-Report", line)
 			}
-		case len(name) == 14 && equalFoldASCII(name, "Failure-Report"):
+		case isHeader(name, "Failure-Report"):
 			h.wish(&h.Failure, value, line)
-		case len(name) == 6 && equalFoldASCII(name, "Status"):
+		case isHeader(name, "Status"):
 			h.parseStatus(value, line)
-		case len(name) == 12 && equalFoldASCII(name, "Content-Type"):
+		case isHeader(name, "Content-Type"):
 			if h.ContentType != nil || !isMediaType(value) {
 				h.fault("Content-Type", line)
 			}
 			h.ContentType = value
+		case !isAlpha(name[0]) || !all(name, tokenChars):
+			h.fault("header", line)
 		}
 	}
 	// RFC 4975 §9 (CORE-23): To-Path comes first, From-Path second.
