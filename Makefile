@@ -57,7 +57,7 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 		done; \
 	done
 
-bench: build ## what a message costs in Parley, a byte forwarder and, if it is installed, Kamailio (15 minutes; see BENCHMARKS.md)
+bench: build ## what a message costs in Parley, a byte forwarder and, if it is installed, Kamailio (10 minutes; see BENCHMARKS.md)
 	bin/parley bench compare --markdown bin/bench/table.md --json bin/bench/results.json --svg bin/bench/latency.svg $(ARGS)
 
 microbench: ## benchmarks of the hot path, with allocations, and what load costs
