@@ -86,8 +86,8 @@ type WebSocket struct {
 	dead    atomic.Bool // it was not heard for too long
 	limit   atomic.Pointer[time.Time]
 
-	out    sync.Mutex // held to write to raw; guards what follows
-	sizes  []int      // of messages, from next on those that have not begun
+	out    turn  // held to write to raw; guards what follows
+	sizes  []int // of messages, from next on those that have not begun
 	next   int
 	left   int     // octets to come of the message that was begun
 	mask   [4]byte // of it
@@ -100,6 +100,33 @@ type WebSocket struct {
 	closed  bool
 	why     error
 	timer   *time.Timer
+}
+
+// A turn is a lock that can be waited for a while.
+type turn chan struct{}
+
+func (t turn) take() { t <- struct{}{} }
+
+func (t turn) give() { <-t }
+
+// tryTake reports whether it has taken t within d.
+func (t turn) tryTake(d time.Duration) bool {
+	select {
+	case t <- struct{}{}:
+		return true
+	default:
+	}
+	if d <= 0 {
+		return false
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case t <- struct{}{}:
+		return true
+	case <-timer.C:
+		return false
+	}
 }
 
 const (
@@ -120,7 +147,7 @@ const (
 )
 
 func newWebSocket(nc net.Conn, cfg WebSocketConfig) *WebSocket {
-	return &WebSocket{raw: nc, cfg: cfg, control: make([]byte, 0, maxControl)}
+	return &WebSocket{raw: nc, cfg: cfg, out: make(turn, 1), control: make([]byte, 0, maxControl)}
 }
 
 // opened ends the handshake.
@@ -189,9 +216,9 @@ func (w *WebSocket) readError(err, closed error) error {
 
 // Messages says how long the messages are that are written from now on.
 func (w *WebSocket) Messages(sizes []int) {
-	w.out.Lock()
+	w.out.take()
 	w.sizes, w.next = append(w.sizes[:0], sizes...), 0
-	w.out.Unlock()
+	w.out.give()
 }
 
 // gatherSize leaves room for the headers of many small messages beside 16 KiB
@@ -202,7 +229,7 @@ var gathers = sync.Pool{New: func() any { return new([gatherSize]byte) }}
 
 // Write writes one message, or what Messages said.
 func (w *WebSocket) Write(b []byte) (int, error) {
-	w.out.Lock()
+	w.out.take()
 	err := w.write(b)
 	w.broken = w.broken || err != nil
 	if err2 := w.release(); err == nil {
@@ -319,11 +346,11 @@ func (w *WebSocket) release() error {
 			w.broken = err != nil
 		}
 		again := err == nil && w.left == 0 && !w.broken
-		w.out.Unlock()
+		w.out.give()
 		w.mu.Lock()
 		again = again && len(w.control) > 0
 		w.mu.Unlock()
-		if !again || !w.out.TryLock() {
+		if !again || !w.out.tryTake(0) {
 			return err
 		}
 	}
@@ -364,7 +391,7 @@ func (w *WebSocket) sendControl(frame []byte) error {
 	w.closing = op == opClose
 	w.control = append(w.control[:0], frame...)
 	w.mu.Unlock()
-	if !w.out.TryLock() {
+	if !w.out.tryTake(0) {
 		return nil // who holds it sends it
 	}
 	return w.release()
@@ -430,9 +457,9 @@ func (w *WebSocket) CloseWrite() error {
 	return w.sendControl(w.controlFrame(opClose, append(payload, text[:min(len(text), 123)]...)))
 }
 
-// Close sends a close frame, unless one was sent or a write is under way, and
-// closes the connection. The peer has a second to take the frame, so that what it
-// still sends does not take it away.
+// Close sends a close frame, unless one was sent, and closes the connection. If nobody
+// reads from it, a peer has a second to take what is being written, and another to take the
+// frame, so that what it still sends does not take it away.
 func (w *WebSocket) Close() error {
 	w.mu.Lock()
 	was := w.closed
@@ -446,7 +473,9 @@ func (w *WebSocket) Close() error {
 		return net.ErrClosed
 	}
 	if err := w.CloseWrite(); err == nil && !w.reading.Load() {
-		linger(w.raw)
+		if w.out.tryTake(closeTime) && w.release() == nil {
+			linger(w.raw)
+		}
 	}
 	return w.ws.CloseNow()
 }

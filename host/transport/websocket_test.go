@@ -137,6 +137,43 @@ func TestWebSocketControl(t *testing.T) {
 	})
 }
 
+// TestWebSocketCloseBehind: the close frame follows a message that is being written, if
+// the peer takes that in time.
+func TestWebSocketCloseBehind(t *testing.T) {
+	for _, takes := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			_, server, raw := webSockets(t, nil)
+			msrptest.Limit(raw, 10)
+			wrote, closed := make(chan error, 1), make(chan time.Duration, 1)
+			go func() {
+				_, err := server.Write(make([]byte, 100))
+				wrote <- err
+			}()
+			synctest.Wait()
+			begun := time.Now()
+			go func() {
+				_ = server.Close()
+				closed <- time.Since(begun)
+			}()
+			time.Sleep(500 * time.Millisecond)
+			if takes {
+				msrptest.Limit(raw, 0)
+				want := append(append([]byte{0x82, 100}, make([]byte, 100)...), 0x88, 2, 3, 0xe8)
+				if got, err := io.ReadAll(raw); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%x, %v", got, err)
+				}
+				raw.Close()
+			}
+			if err := <-wrote; (err == nil) != takes {
+				t.Error(err)
+			}
+			if took := <-closed; took > 2*time.Second {
+				t.Errorf("closed after %v", took)
+			}
+		})
+	}
+}
+
 // TestWebSocketCancelled: a handshake ends with its context.
 func TestWebSocketCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
