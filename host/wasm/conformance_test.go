@@ -79,6 +79,54 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// TestConformanceCovers: each field of on_authenticate's request is read by some case,
+// and each of its reply is set by one.
+func TestConformanceCovers(t *testing.T) {
+	var registry struct {
+		Hooks []struct {
+			Name           string
+			Request, Reply []string
+		}
+	}
+	var table struct{ Cases []conformCase }
+	for file, v := range map[string]any{"../../sdk/abi/registry.json": &registry, "../../testdata/abi/conformance.json": &table} {
+		raw, err := os.ReadFile(file)
+		if err == nil {
+			err = json.Unmarshal(raw, v)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	read, set := map[string]bool{"deadline_us": true, "param": true}, map[string]bool{} // which have cases of their own
+	for _, c := range table.Cases {
+		if f, ok := c.Params["field"].(string); ok && c.hook() == "authenticate" {
+			read[f] = true
+		}
+		for f := range c.Want.Reply {
+			set[f] = true
+		}
+	}
+	for _, h := range registry.Hooks {
+		if h.Name != "authenticate" {
+			continue
+		}
+		for _, f := range h.Request {
+			if f = strings.TrimSuffix(f, "*"); !read[f] {
+				t.Errorf("no case reads %s", f)
+			}
+		}
+		for _, f := range h.Reply {
+			if f = strings.TrimSuffix(f, "*"); !set[f] {
+				t.Errorf("no case sets %s", f)
+			}
+		}
+	}
+	if len(read) < 20 {
+		t.Error("the registry or the table was not read")
+	}
+}
+
 // A conformGuest is one guest, loaded once for each configuration: a Go module
 // takes a while.
 type conformGuest struct {

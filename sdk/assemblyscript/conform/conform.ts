@@ -48,6 +48,10 @@ export function on_authenticate(size: i32): i32 {
     return new AuthenticateReply().authenticated().max_expires_ms(60000)
       .attribute("group", "staff").attribute("color", "blue").done();
   }
+  if (user == "limits") {
+    return new AuthenticateReply().authenticated().username(request.param("username")).max_sessions(1).messages_per_minute(2)
+      .bytes_per_second(3).user_messages_per_minute(4).user_bytes_per_second(5).max_message(6).done();
+  }
   if (user == "deny") return deny(404, "no such user");
   if (user == "deny-plain") return deny();
   if (user == "fail") return fail("database is down", -5);
@@ -163,6 +167,10 @@ function field(request: AuthenticateRequest, name: string): string {
   if (name == "to_path") return request.to_path;
   if (name == "hook") return request.hook;
   if (name == "binding") return request.binding;
+  if (name == "cookie") return request.cookie;
+  if (name == "bearer") return request.bearer;
+  if (name == "origin") return request.origin;
+  if (name == "relay") return request.relay;
   return "no such field";
 }
 

@@ -51,6 +51,18 @@ static int32_t authenticated(parley_message request) {
   return parley_reply(PARLEY_DONE, &text);
 }
 
+static int32_t limits(parley_message request) {
+  parley_put_uint(&text, PARLEY_FIELD_AUTHENTICATED, 1);
+  parley_put_text(&text, PARLEY_FIELD_USERNAME, PARAM("username"));
+  parley_put_uint(&text, PARLEY_FIELD_MAX_SESSIONS, 1);
+  parley_put_uint(&text, PARLEY_FIELD_MESSAGES_PER_MINUTE, 2);
+  parley_put_uint(&text, PARLEY_FIELD_BYTES_PER_SECOND, 3);
+  parley_put_uint(&text, PARLEY_FIELD_USER_MESSAGES_PER_MINUTE, 4);
+  parley_put_uint(&text, PARLEY_FIELD_USER_BYTES_PER_SECOND, 5);
+  parley_put_uint(&text, PARLEY_FIELD_MAX_MESSAGE, 6);
+  return parley_reply(PARLEY_DONE, &text);
+}
+
 static int32_t deny(parley_message request) {
   (void)request;
   return parley_deny(404, PARLEY_TEXT("no such user"));
@@ -86,6 +98,8 @@ static int32_t field(parley_message request) {
       {{"nc", 2}, PARLEY_FIELD_NC},                   {{"qop", 3}, PARLEY_FIELD_QOP},
       {{"from_path", 9}, PARLEY_FIELD_FROM_PATH},     {{"to_path", 7}, PARLEY_FIELD_TO_PATH},
       {{"hook", 4}, PARLEY_FIELD_HOOK},               {{"binding", 7}, PARLEY_FIELD_BINDING},
+      {{"cookie", 6}, PARLEY_FIELD_COOKIE},           {{"bearer", 6}, PARLEY_FIELD_BEARER},
+      {{"origin", 6}, PARLEY_FIELD_ORIGIN},           {{"relay", 5}, PARLEY_FIELD_RELAY},
   };
   for (uint32_t i = 0; i < sizeof fields / sizeof *fields; i++) {
     if (parley_equal(fields[i].name, PARAM("field"))) return say(parley_get_text(request, fields[i].field));
@@ -277,6 +291,7 @@ static const struct {
     {{"ha1", 3}, ha1},
     {{"password", 8}, password},
     {{"authenticated", 13}, authenticated},
+    {{"limits", 6}, limits},
     {{"deny", 4}, deny},
     {{"deny-plain", 10}, deny_plain},
     {{"fail", 4}, fail},

@@ -64,6 +64,9 @@ func auth(r authenticate.Request) authenticate.Reply {
 		return authenticate.Done().Password(r.Realm() + ":" + r.Param("suffix"))
 	case "authenticated":
 		return authenticate.Done().Authenticated().MaxExpires(time.Minute).Attribute("group", "staff").Attribute("color", "blue")
+	case "limits":
+		return authenticate.Done().Authenticated().Username(r.Param("username")).MaxSessions(1).MessagesPerMinute(2).BytesPerSecond(3).
+			UserMessagesPerMinute(4).UserBytesPerSecond(5).MaxMessage(6)
 	case "deny":
 		return authenticate.Deny(404, "no such user")
 	case "deny-plain":
@@ -176,6 +179,7 @@ func field(r authenticate.Request, name string) string {
 		"tls_sni": r.TLSSNI, "tls_client_cn": r.TLSClientCN, "realm": r.Realm, "username": r.Username, "uri": r.URI,
 		"method": r.Method, "algorithm": r.Algorithm, "nonce": r.Nonce, "response": r.Response, "cnonce": r.CNonce,
 		"nc": r.NC, "qop": r.QOP, "from_path": r.FromPath, "to_path": r.ToPath, "hook": r.Hook, "binding": r.Binding,
+		"cookie": r.Cookie, "bearer": r.Bearer, "origin": r.Origin, "relay": r.Relay,
 	}[name]
 	if !ok {
 		return "no field " + name

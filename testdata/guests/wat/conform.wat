@@ -92,6 +92,7 @@
   (data (i32.const 0x5b0) "refuse:")
   (data (i32.const 0x5c0) "what do ya want for nothing?")
   (data (i32.const 0x5e0) "0123456789abcdef")
+  (data (i32.const 0x5f0) "limits")
 
   ;; Fields that can be asked for by name: length of the name, field, name; 16
   ;; octets each, up to one whose length is 0.
@@ -100,6 +101,7 @@
   (data (i32.const 0x680) "\03\09uri           \06\0amethod        \09\14algorithm     \05\0bnonce         ")
   (data (i32.const 0x6c0) "\08\15response      \06\16cnonce        \02\17nc            \03\18qop           ")
   (data (i32.const 0x700) "\09\0cfrom_path     \07\0dto_path       \04\10hook          \07\11binding       ")
+  (data (i32.const 0x740) "\06\21cookie        \06\22bearer        \06\23origin        \05\24relay         ")
 
   ;; ---- Reading messages ----
 
@@ -350,6 +352,18 @@
     (call $put_pair (i32.const 25) (i32.const 0x4a0) (i32.const 5) (i32.const 0x4b0) (i32.const 4)) ;; color = blue
     (call $reply (i32.const 1)))
 
+  (func $limits (result i32)
+    (call $text_here)
+    (call $put_uint (i32.const 102) (i64.const 1))
+    (call $put_text (i32.const 8) (call $param (i32.const 0x672) (i32.const 8))) ;; username
+    (call $put_uint (i32.const 105) (i64.const 1))
+    (call $put_uint (i32.const 106) (i64.const 2))
+    (call $put_uint (i32.const 107) (i64.const 3))
+    (call $put_uint (i32.const 108) (i64.const 4))
+    (call $put_uint (i32.const 109) (i64.const 5))
+    (call $put_uint (i32.const 111) (i64.const 6))
+    (call $reply (i32.const 1)))
+
   (func $deny (result i32)
     (call $text_here)
     (call $put_uint (i32.const 120) (i64.const 404))
@@ -593,6 +607,7 @@
       (then (return (call $reply_text (i32.const 1) (i32.const 100) (call $param (i32.const 0x100) (i32.const 3))))))
     (if (call $is (i32.const 0x110) (i32.const 8)) (then (return (call $password))))
     (if (call $is (i32.const 0x120) (i32.const 13)) (then (return (call $authenticated))))
+    (if (call $is (i32.const 0x5f0) (i32.const 6)) (then (return (call $limits))))
     (if (call $is (i32.const 0x130) (i32.const 4)) (then (return (call $deny))))
     (if (call $is (i32.const 0x140) (i32.const 10)) (then (return (i32.const 2)))) ;; deny-plain
     (if (call $is (i32.const 0x150) (i32.const 4)) ;; fail

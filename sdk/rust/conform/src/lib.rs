@@ -45,6 +45,12 @@ fn user(request: authenticate::Request) -> Reply {
             let reply = done().authenticated().max_expires_ms(60000);
             return reply.attribute("group", "staff").attribute("color", "blue").into_reply();
         }
+        "limits" => {
+            let reply = done().authenticated().username(param(request, "username")).max_sessions(1);
+            let reply = reply.messages_per_minute(2).bytes_per_second(3);
+            let reply = reply.user_messages_per_minute(4).user_bytes_per_second(5);
+            return reply.max_message(6).into_reply();
+        }
         "deny" => return deny(404, "no such user").into_reply(),
         "deny-plain" => return deny(0, "").into_reply(),
         "fail" => return Reply::fail_with(-5, "database is down"),
@@ -134,6 +140,10 @@ fn text_field<'a>(request: authenticate::Request<'a>, name: &str) -> &'a str {
         "to_path" => request.to_path(),
         "hook" => request.hook(),
         "binding" => request.binding(),
+        "cookie" => request.cookie(),
+        "bearer" => request.bearer(),
+        "origin" => request.origin(),
+        "relay" => request.relay(),
         _ => "no such field",
     }
 }
