@@ -88,6 +88,9 @@ func document(r authenticate.Request) []byte {
 	for _, name := range names {
 		doc[name] = value(r, name)
 	}
+	if isHandshake(r) {
+		doc["cookie"], doc["bearer"], doc["origin"] = r.Cookie(), r.Bearer(), r.Origin()
+	}
 	b, _ := json.Marshal(doc) // never fails on texts
 	return b
 }
@@ -107,6 +110,7 @@ func form(r authenticate.Request) []byte {
 // nothing.
 func parse(r authenticate.Request, body []byte) (answerOf, error) {
 	var said struct {
+		Username string // of a handshake
 		Password string
 		HA1      string
 		Deny     *struct {
@@ -115,6 +119,7 @@ func parse(r authenticate.Request, body []byte) (answerOf, error) {
 		}
 		MaxExpires float64 `json:"max_expires"` // seconds
 		Attributes map[string]string
+		Limits     map[string]uint64
 	}
 	if err := json.Unmarshal(body, &said); err != nil {
 		return answerOf{}, errors.New("is not the JSON that is expected") // the error might show it
@@ -122,22 +127,28 @@ func parse(r authenticate.Request, body []byte) (answerOf, error) {
 	if n := said.MaxExpires; n < 0 || n > 0 && n < 1 || n > 366*24*3600 {
 		return answerOf{}, errors.New("max_expires is not from 1 second to a year")
 	}
-	a := answerOf{kind: found, maxExpires: time.Duration(said.MaxExpires * float64(time.Second)), attributes: said.Attributes}
-	given := 0
-	for _, is := range []bool{said.Password != "", said.HA1 != "", said.Deny != nil} {
-		if is {
-			given++
+	a := answerOf{kind: found, maxExpires: time.Duration(said.MaxExpires * float64(time.Second)), attributes: said.Attributes, limits: said.Limits}
+	given := func(keys ...bool) (n int) {
+		for _, is := range keys {
+			if is {
+				n++
+			}
 		}
+		return n
 	}
 	digits := map[string]int{"MD5": 32, "SHA-256": 64}[r.Algorithm()]
 	switch {
-	case given != 1:
+	case isHandshake(r) && (given(said.Username != "", said.Deny != nil) != 1 || said.Password+said.HA1 != ""):
+		return answerOf{}, errors.New("has not exactly one of username and deny")
+	case !isHandshake(r) && given(said.Password != "", said.HA1 != "", said.Deny != nil) != 1:
 		return answerOf{}, errors.New("has not exactly one of password, ha1 and deny")
 	case said.Deny != nil:
 		if n := said.Deny.Status; n != 0 && !slices.Contains(statuses, n) {
 			return answerOf{}, fmt.Errorf("deny.status: %d is not one of %v", n, statuses)
 		}
 		return answerOf{kind: denied, status: said.Deny.Status, reason: oneLine(said.Deny.Reason)}, nil
+	case isHandshake(r):
+		a.username = said.Username
 	case said.HA1 != "":
 		a.ha1 = strings.ToLower(said.HA1)
 		if len(a.ha1) != digits || strings.Trim(a.ha1, "0123456789abcdef") != "" {

@@ -23,9 +23,11 @@ const (
 // An answerOf is what the service says of a user.
 type answerOf struct {
 	kind       uint64
+	username   string // that a handshake has proved
 	ha1        string
 	maxExpires time.Duration
 	attributes map[string]string
+	limits     map[string]uint64 // by the names of their fields
 	status     int
 	reason     string
 }
@@ -37,14 +39,37 @@ func (a *answerOf) reply() authenticate.Reply {
 	case unknown:
 		return authenticate.Next()
 	}
-	reply := authenticate.Done().HA1(a.ha1)
+	reply := authenticate.Done()
+	if a.username != "" {
+		reply = reply.Authenticated().Username(a.username)
+	} else {
+		reply = reply.HA1(a.ha1)
+	}
 	if a.maxExpires > 0 {
 		reply = reply.MaxExpires(a.maxExpires)
 	}
 	for _, name := range a.names() {
 		reply = reply.Attribute(name, a.attributes[name])
 	}
+	for _, l := range limits {
+		if v := a.limits[l.field.String()]; v > 0 {
+			reply = l.put(reply, v)
+		}
+	}
 	return reply
+}
+
+// limits are those that a service may set.
+var limits = []struct {
+	field abi.Field
+	put   func(authenticate.Reply, uint64) authenticate.Reply
+}{
+	{abi.FieldMaxSessions, authenticate.Reply.MaxSessions},
+	{abi.FieldMessagesPerMinute, authenticate.Reply.MessagesPerMinute},
+	{abi.FieldBytesPerSecond, authenticate.Reply.BytesPerSecond},
+	{abi.FieldUserMessagesPerMinute, authenticate.Reply.UserMessagesPerMinute},
+	{abi.FieldUserBytesPerSecond, authenticate.Reply.UserBytesPerSecond},
+	{abi.FieldMaxMessage, authenticate.Reply.MaxMessage},
 }
 
 // names are sorted, for a reply should be the same each time.
@@ -64,6 +89,9 @@ func (a *answerOf) encode() []byte {
 	for _, name := range a.names() {
 		b = abi.AppendPair(b, abi.FieldAttribute, name, a.attributes[name])
 	}
+	for _, l := range limits {
+		b = abi.AppendUint(b, l.field, a.limits[l.field.String()])
+	}
 	return b
 }
 
@@ -71,10 +99,13 @@ func decode(b []byte) answerOf {
 	m := parley.NewMessage(b)
 	a := answerOf{
 		kind: m.Uint(fieldKind), ha1: m.Text(abi.FieldHA1), maxExpires: time.Duration(m.Uint(abi.FieldMaxExpiresMS)) * time.Millisecond,
-		status: int(m.Uint(abi.FieldStatus)), reason: m.Text(abi.FieldReason), attributes: map[string]string{},
+		status: int(m.Uint(abi.FieldStatus)), reason: m.Text(abi.FieldReason), attributes: map[string]string{}, limits: map[string]uint64{},
 	}
 	for _, p := range m.Pairs(abi.FieldAttribute) {
 		a.attributes[p.Name] = p.Text
+	}
+	for _, l := range limits {
+		a.limits[l.field.String()] = m.Uint(l.field)
 	}
 	return a
 }

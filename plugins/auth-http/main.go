@@ -21,7 +21,9 @@ type config struct {
 	Body   string            `json:"body"`
 	Token  string            `json:"token"`
 	Header map[string]string `json:"header"`
-	Cache  struct {
+	// Handshakes: the service is asked about the cookies and tokens of WebSockets, too.
+	Handshakes bool `json:"handshakes"`
+	Cache      struct {
 		Positive   jsonconfig.Duration `json:"positive"`
 		Negative   jsonconfig.Duration `json:"negative"`
 		Stale      jsonconfig.Duration `json:"stale"`
@@ -93,6 +95,8 @@ func (c *config) check() error {
 		return errors.New("url: with method GET, it needs {username} after the question mark")
 	case c.Body != "json" && c.Body != "form":
 		return fmt.Errorf("body: %q is not json or form", c.Body)
+	case c.Handshakes && (c.Method != "POST" || c.Body != "json"):
+		return errors.New("handshakes: need method POST and body json")
 	case strings.ContainsAny(c.Token, " \r\n\t"):
 		return errors.New("token: has spaces or line breaks")
 	case c.Token != "" && u.Scheme == "http":
@@ -121,6 +125,9 @@ func (c *config) check() error {
 // answer asks the cache, and the service if that does not know, and again the
 // cache if the service is down.
 func answer(r authenticate.Request) authenticate.Reply {
+	if isHandshake(r) {
+		return answerHandshake(r)
+	}
 	key, err := cache.key(r)
 	if err != nil {
 		return authenticate.Fail("hash: " + err.Error())
@@ -146,6 +153,24 @@ func answer(r authenticate.Request) authenticate.Reply {
 	}
 	count("error")
 	return authenticate.Fail(err.Error())
+}
+
+// isHandshake: r is of a WebSocket; an AUTH has its own method.
+func isHandshake(r authenticate.Request) bool { return r.Method() == "GET" }
+
+// answerHandshake asks the service, whose answer is not kept: a session that it has
+// ended must be over.
+func answerHandshake(r authenticate.Request) authenticate.Reply {
+	if !cfg.Handshakes {
+		return authenticate.Next() // the digests of AUTHs will tell
+	}
+	a, err := ask(r)
+	if err != nil {
+		count("error")
+		return authenticate.Fail(err.Error())
+	}
+	count("miss")
+	return a.reply()
 }
 
 // count counts; that it could not is no reason to refuse anybody.

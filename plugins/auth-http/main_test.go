@@ -82,6 +82,7 @@ func TestAnswer(t *testing.T) {
 		{"ha1 in capitals", 200, `{"ha1": "` + strings.ToUpper(md5Hash) + `"}`, nil, "done ha1=" + md5Hash},
 		{"ha1, SHA-256", 200, `{"ha1": "` + sha256Hash + `"}`, parleytest.Fields{"algorithm": "SHA-256"}, "done ha1=" + sha256Hash},
 		{"limits", 200, `{"ha1": "` + md5Hash + `", "max_expires": 600, "attributes": {"group": "eu", "color": "blue"}}`, nil, "done ha1=" + md5Hash + " max_expires_ms=600000 attribute.color=blue attribute.group=eu"},
+		{"more limits", 200, `{"ha1": "` + md5Hash + `", "limits": {"max_sessions": 3, "messages_per_minute": 60, "max_message": 4096, "user_bytes_per_second": 0, "else": 1}}`, nil, "done ha1=" + md5Hash + " max_sessions=3 messages_per_minute=60 max_message=4096"},
 		{"deny", 200, `{"deny": {"status": 404, "reason": "left the company"}}`, nil, "deny status=404 reason=left the company"},
 		{"deny without a word", 200, `{"deny": {}}`, nil, "deny"},
 		{"deny with more than a line", 200, `{"deny": {"reason": "a\nb"}}`, nil, "deny reason=a b"},
@@ -103,6 +104,40 @@ func TestAnswer(t *testing.T) {
 				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestHandshake: of a WebSocket the service tells the user, if it is to be asked at all.
+func TestHandshake(t *testing.T) {
+	request := parleytest.Fields{
+		"listener": "web", "transport": "wss", "remote_addr": "192.0.2.7:40000", "method": "GET", "uri": "/", "cookie": "sid=1", "bearer": "t0ken", "origin": "https://chat.example",
+	}
+	h, s := start(t, plain)
+	if got := h.Ask(authenticate.Answer, request).String(); got != "next" || s.asked != 0 {
+		t.Errorf("%s after %d questions", got, s.asked)
+	}
+	for _, tt := range []struct {
+		status     int
+		body, want string
+	}{
+		{200, `{"username": "alice", "max_expires": 600, "limits": {"max_sessions": 2}}`, "done authenticated=1 username=alice max_expires_ms=600000 max_sessions=2"},
+		{200, `{"deny": {"reason": "logged out"}}`, "deny reason=logged out"},
+		{404, ``, "next"},
+		{503, ``, "fail reason=the web service says 503"},
+		{200, `{"password": "x"}`, "fail reason=the web service's answer: has not exactly one of username and deny"},
+		{200, `{"username": "alice", "ha1": "x"}`, "fail reason=the web service's answer: has not exactly one of username and deny"},
+	} {
+		h, s := start(t, `{"url": "https://hr.example/auth", "handshakes": true, "cache": {"positive": "60s"}}`)
+		s.status, s.body = tt.status, tt.body
+		for n := range 2 {
+			if got := h.Ask(authenticate.Answer, request).String(); got != tt.want || s.asked != n+1 {
+				t.Errorf("%s after %d questions, want %s", got, s.asked, tt.want)
+			}
+		}
+		var doc map[string]any
+		if err := json.Unmarshal([]byte(s.got), &doc); err != nil || doc["cookie"] != "sid=1" || doc["bearer"] != "t0ken" || doc["origin"] != "https://chat.example" {
+			t.Errorf("%s, %v", s.got, err)
+		}
 	}
 }
 
