@@ -103,6 +103,15 @@ func TestReadNowTLS(t *testing.T) {
 		}
 	}
 	read()
+	// Nor does a deadline that has passed.
+	_ = c.SetReadDeadline(time.Unix(1, 0))
+	if _, err := c.ReadNow(b); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after the deadline: %v", err)
+	}
+	if err := c.WaitReadable(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after the deadline: %v", err)
+	}
+	_ = c.SetReadDeadline(time.Time{})
 	want := bytes.Repeat([]byte("0123456789"), 4000)
 	done := make(chan error, 1)
 	go func() {
