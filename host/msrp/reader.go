@@ -62,10 +62,23 @@ const bufSize = 128 << 10
 // it holds no more than that.
 const stowSize = 2 << 10
 
+// heldSize is what a Reader takes that cannot do so, and holds while it waits.
+const heldSize = 64 << 10
+
 var (
 	buffers = sync.Pool{New: func() any { return new([bufSize]byte) }}
+	helds   = sync.Pool{New: func() any { return new([heldSize]byte) }}
 	stows   = sync.Pool{New: func() any { return new([stowSize]byte) }}
 )
+
+func putBuffer(b []byte) {
+	switch len(b) {
+	case bufSize:
+		buffers.Put((*[bufSize]byte)(b))
+	case heldSize:
+		helds.Put((*[heldSize]byte)(b))
+	}
+}
 
 // A paths is where To-Path and From-Path of a frame without a fault lie in the
 // Reader's buffer. A peer repeats them octet for octet, so that most are only compared.
@@ -156,9 +169,7 @@ func (r *Reader) Close() {
 }
 
 func (r *Reader) release() {
-	if len(r.buf) == bufSize {
-		buffers.Put((*[bufSize]byte)(r.buf))
-	}
+	putBuffer(r.buf)
 	if r.stowed != nil {
 		stows.Put(r.stowed)
 		r.stowed = nil
@@ -258,10 +269,13 @@ func (r *Reader) move(dst []byte) {
 // there is none.
 func (r *Reader) lend() []byte {
 	if r.buf == nil {
-		if need := r.need(); need > bufSize {
-			r.buf = make([]byte, need)
-		} else {
+		switch need := r.need(); {
+		case r.quiet == nil && need <= heldSize:
+			r.buf = helds.Get().(*[heldSize]byte)[:]
+		case need <= bufSize:
 			r.buf = buffers.Get().(*[bufSize]byte)[:]
+		default:
+			r.buf = make([]byte, need)
 		}
 	}
 	if r.stowed != nil {
@@ -277,10 +291,10 @@ func (r *Reader) takeBack() {
 	switch {
 	case r.holdsNothing():
 		r.release()
-	case len(r.buf) == bufSize && r.w-r.frame <= stowSize:
+	case r.quiet != nil && len(r.buf) == bufSize && r.w-r.frame <= stowSize:
 		r.stowed = stows.Get().(*[stowSize]byte)
 		r.move(r.stowed[:])
-		buffers.Put((*[bufSize]byte)(r.buf))
+		putBuffer(r.buf)
 		r.buf, r.head = nil, Head{Method: r.head.Method} // as in release; a request remains one
 	}
 }

@@ -176,7 +176,7 @@ func TestReaderPaths(t *testing.T) {
 func TestReaderStows(t *testing.T) {
 	send := frame("abcd", strings.Repeat("x", 5000), Complete)
 	for held, want := range map[int]bool{1: true, 300: true, stowSize: true, stowSize + 1: false} {
-		r := NewReader(strings.NewReader(send), Limits{})
+		r := NewReader(quiet(strings.NewReader(send)), Limits{})
 		r.w = copy(r.lend(), send[:held])
 		r.takeBack()
 		if got := r.stowed != nil && r.buf == nil; got != want {
