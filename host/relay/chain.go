@@ -286,7 +286,8 @@ func (r *Relay) openID(id string, l *Listener) (s *session, relay string, ok boo
 		if len(b) == 0 || len(b) < 1+int(b[0]) {
 			return nil, "", false
 		}
-		*name, b = string(b[1:1+b[0]]), b[1+int(b[0]):]
+		end := 1 + int(b[0])
+		*name, b = string(b[1:end]), b[end:]
 	}
 	return s, relay, len(b) == 0 && relay != ""
 }

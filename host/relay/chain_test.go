@@ -477,7 +477,7 @@ func FuzzSealedURI(f *testing.F) {
 	s := &session{via: &inner{name: "in.example:2855"}, user: "alice", backSum: [16]byte{1, 2, 3}, expires: time.Unix(2e9, 0)}
 	f.Add(r.sealID(s, l), true)
 	fixed := "\x01" + strings.Repeat("x", sealFixed-1)
-	for _, plain := range []string{"", "\x01", fixed, fixed + "\x05alic", fixed + "\x05alice", fixed + "\x05alice\x02in", fixed + "\x00\x02inn", fixed + "\xff\xff"} {
+	for _, plain := range []string{"", "\x01", fixed, fixed + "\x05alic", fixed + "\x05alice", fixed + "\x05alice\x02in", fixed + "\x00\x02inn", fixed + "\xff\xff", fixed + "\xff" + strings.Repeat("a", 255) + "\x02in"} {
 		f.Add(plain, false)
 	}
 	f.Fuzz(func(t *testing.T, in string, whole bool) {
